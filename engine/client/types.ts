@@ -1,0 +1,129 @@
+import type { KernlockError } from "@kernlock/kernels/format";
+import type { Plan, PlanRequest } from "@kernlock/policies/compatibility";
+
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+  /** Anything else the chat template reads (`thinking`, `name`, `tool_calls`). */
+  readonly [key: string]: unknown;
+}
+
+/** Exactly one of the three. Special tokens are parsed in `prompt`, never in the contents of `messages`. */
+export type Prompt =
+  | { readonly messages: readonly ChatMessage[]; readonly reasoningEffort?: "low" | "medium" | "high" }
+  | { readonly prompt: string }
+  | { readonly tokenIds: readonly number[] };
+
+/** `model`: generation_config decides. Temperature 0 is greedy. */
+export type Sampling =
+  | { readonly kind: "model" }
+  | { readonly kind: "greedy" }
+  | {
+      readonly kind: "sample";
+      readonly temperature?: number;
+      readonly topP?: number;
+      readonly topK?: number;
+    };
+
+export interface GenerateRequest {
+  readonly prompt: Prompt;
+  /** Default 256. 0 runs the prompt alone (teacher forcing, with `logits`). */
+  readonly maxNewTokens?: number;
+  readonly ignoreEos?: boolean;
+  /** Default `model`. */
+  readonly sampling?: Sampling;
+  /** Same seed, same tokens, whatever else runs. Default: drawn at random, and reported. */
+  readonly seed?: bigint;
+  /** Keep a row of logits for every token, prompt and new. */
+  readonly logits?: boolean;
+}
+
+/** One new token, as it appears. */
+export interface TokenEvent {
+  readonly id: number;
+  /** Natural logarithm, of the unscaled softmax. */
+  readonly logprob: number;
+  /** Text that became certain with this token; null without a tokenizer. */
+  readonly text: string | null;
+  /** Harmony channel that the text belongs to; null for markup and outside any channel. */
+  readonly channel: string | null;
+  /** Part of `text` that is content of that channel (no markup). */
+  readonly content: string | null;
+}
+
+export interface GenerateOptions {
+  readonly onToken?: (event: TokenEvent) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** One line of the run record: which op ran a node, and why that one. */
+export interface RunRecordEntry {
+  /** A node of the model, or `weights` for what prepared them. */
+  readonly node: string;
+  readonly layers: readonly number[];
+  readonly bucket: "load" | "decode" | "mixed";
+  readonly op: string;
+  readonly kernel: string;
+  readonly version: string;
+  readonly variant: string;
+  readonly digest: string;
+  readonly signer: string;
+  readonly reason: string;
+}
+
+/** The object that `kernlock generate --json` prints (design 11.1), keys and all. */
+export interface GenerateResult {
+  readonly prompt: string | null;
+  readonly prompt_token_ids: readonly number[];
+  /** New tokens, the stop token included. */
+  readonly token_ids: readonly number[];
+  readonly logprobs: readonly number[];
+  readonly text: string | null;
+  readonly channels: Readonly<Record<string, string>>;
+  readonly finish_reason: "stop" | "length";
+  readonly plan: Plan;
+  readonly run_record: readonly RunRecordEntry[];
+  readonly timing: Timing;
+}
+
+/** Milliseconds and counts. */
+export interface Timing {
+  readonly queued_ms: number;
+  /** From the first step of this request to its first new token (or to its end, without one). */
+  readonly prefill_ms: number;
+  readonly decode_ms: number;
+  readonly prompt_tokens: number;
+  readonly new_tokens: number;
+  readonly decode_tokens_per_second: number | null;
+}
+
+export interface Generated {
+  readonly result: GenerateResult;
+  /** f32 [prompt + new tokens, vocab]; row k is computed after token k. Null unless asked for. */
+  readonly logits: { readonly rows: number; readonly vocab: number; readonly data: Float32Array } | null;
+  readonly seed: bigint;
+}
+
+export type BatchItem =
+  | { readonly ok: true; readonly value: Generated }
+  | { readonly ok: false; readonly error: KernlockError };
+
+export interface EngineOptions {
+  /** What was asked of the planner; see `defaultRequest`. */
+  readonly request: PlanRequest;
+  /** Loading weights: bytes done of bytes to do. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Called with the plan before any weight is read. */
+  readonly onPlan?: (plan: Plan) => void;
+}
+
+export interface Engine extends AsyncDisposable {
+  readonly plan: Plan;
+  /** Process id of the host. */
+  readonly pid: number;
+  /** Rejects with a KernlockError; requests of concurrent calls run together. */
+  generate(request: GenerateRequest, options?: GenerateOptions): Promise<Generated>;
+  /** Each request on its own: one that fails leaves the others alone. In order. */
+  generateAll(requests: readonly GenerateRequest[]): Promise<BatchItem[]>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,173 @@
+import type { Layout, Node } from "@kernlock/kernels/abi";
+import type { Digest, Variant } from "@kernlock/kernels/format";
+
+/** The number format of a whole plan. A machine picks the instruction set inside a mode, never the mode. */
+export type Mode = "f32" | "bf16" | "q8";
+
+/**
+ * How a checkpoint stores its experts.
+ * `mxfp4`: `_blocks` and `_scales` (layout `mxfp4.rows`). `bf16.out_in`: [expert, out, in] (layout `bf16.rows`).
+ * `bf16.in_out`: [expert, in, out], the transposed export of Hugging Face transformers.
+ */
+export type ExpertFormat = "mxfp4" | "bf16.out_in" | "bf16.in_out";
+
+/** What the planner must know about a checkpoint. Read from config.json and the safetensors headers alone. */
+export interface ModelFacts {
+  readonly name: string;
+  /** One entry a layer. */
+  readonly layers: readonly ("full" | "sliding")[];
+  readonly hidden: number;
+  readonly intermediate: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly experts: number;
+  readonly topK: number;
+  readonly vocab: number;
+  /** Keys a query of a sliding layer sees, itself included. */
+  readonly slidingWindow: number;
+  /** Positions the model was made for. */
+  readonly maxPositions: number;
+  readonly expertFormat: ExpertFormat;
+  /** Bytes as stored: expert matrices (blocks and scales, or bf16), and everything else. */
+  readonly bytes: { readonly experts: number; readonly other: number };
+}
+
+export type CpuLevel = "x86-64-v1" | "x86-64-v2" | "x86-64-v3" | "x86-64-v4";
+
+export interface MachineFacts {
+  readonly os: string;
+  readonly arch: string;
+  /** Null when it could not be found out. */
+  readonly libc: { readonly family: "glibc" | "musl"; readonly version: string } | null;
+  readonly cpu: { readonly model: string; readonly level: CpuLevel; readonly cores: number };
+  /** Bytes. */
+  readonly memory: { readonly total: number; readonly available: number };
+  /** Null without a driver. */
+  readonly cuda: {
+    /** The highest CUDA version the driver runs: "13.0". */
+    readonly driver: string;
+    readonly devices: readonly { readonly name: string; readonly architecture: string; readonly memory: number }[];
+  } | null;
+}
+
+/** One variant of one locked package. Several variants of a package may be offered; the device picks. */
+export interface KernelFacts {
+  readonly name: string;
+  readonly version: string;
+  /** Manifest digest of the variant. */
+  readonly digest: Digest;
+  /** Accepted signers: `sha256:<hex of the SPKI>` or issuer + subject. */
+  readonly signers: readonly string[];
+  readonly descriptor: Variant;
+}
+
+/** `--kernel NODE=NAME[/PATH]`, taken apart by `parsePin`. */
+export interface Pin {
+  /** The nodes meant: `moe` stands for moe_up and moe_down. */
+  readonly nodes: readonly Node[];
+  /** `namespace/name` or a bare name. */
+  readonly kernel: string;
+  readonly path: string | null;
+  /** As written, for messages. */
+  readonly text: string;
+}
+
+export interface PlanRequest {
+  /** `cuda` is `cuda:0`. */
+  readonly device: "auto" | "cpu" | "cuda" | `cuda:${number}`;
+  /** Null: f32 on a CPU, bf16 on a GPU. */
+  readonly mode: Mode | null;
+  readonly pins: readonly Pin[];
+  /** The flag `--allow-dequant`. */
+  readonly allowDequant: boolean;
+  /** Whether the policy lets that flag be used. */
+  readonly policyAllowsDequant: boolean;
+  /** Tokens of one sequence, prompt and answer. Null: the model's own, but at most 8192. */
+  readonly maxContext: number | null;
+  /** Sequences that run at once. Null: 8. */
+  readonly maxSequences: number | null;
+  /** Token rows of one step; prompts longer than that run in chunks. Null: 512. */
+  readonly maxBatchTokens: number | null;
+  /** CPU threads. Null: one a core. */
+  readonly workers: number | null;
+}
+
+/** `decode`: every sequence has one row. `mixed`: sequences have any number of rows (prompts, and steps of both). */
+export type Bucket = "decode" | "mixed";
+
+export type ReasonCode =
+  | "pinned"
+  | "only_candidate"
+  | "longest_cover"
+  | "native_layout"
+  | "first_by_name"
+  | "conversion";
+
+/** Which op runs a run of nodes, in which layers, for one kind of step. */
+export interface PlannedOp {
+  readonly bucket: Bucket;
+  /** Nodes that the op runs, in order. */
+  readonly covers: readonly Node[];
+  /** Layer numbers; empty for what stands outside the layers (embed, the last norm, lm_head, sample). */
+  readonly layers: readonly number[];
+  /** As in the library's table: `moe/cpp`. */
+  readonly op: string;
+  readonly kernel: string;
+  readonly version: string;
+  readonly variant: string;
+  readonly digest: Digest;
+  readonly signer: string;
+  readonly mode: Mode;
+  /** Weight layout, for ops that state one. */
+  readonly layout: Layout | null;
+  readonly reason: { readonly code: ReasonCode; readonly text: string };
+}
+
+/** A weight that is not used as it lies in the file. */
+export interface Conversion {
+  readonly kind: "pack" | "dequantize" | "transpose";
+  /** Which tensors, with N for the layer number. */
+  readonly tensors: string;
+  readonly from: string;
+  readonly to: string;
+  /** Bytes of the result, over all layers. */
+  readonly bytes: number;
+  readonly op: string;
+  readonly kernel: string;
+  readonly version: string;
+  readonly variant: string;
+  readonly digest: Digest;
+  readonly signer: string;
+  /** `row`: the row of the compatibility matrix that decided. */
+  readonly reason: { readonly code: string; readonly text: string; readonly row: string | null };
+}
+
+/** Bytes on the device. */
+export interface PlannedMemory {
+  readonly weights: number;
+  readonly kv: number;
+  /** Activations, step inputs, logits, scratch and state of the ops. */
+  readonly workspace: number;
+  readonly total: number;
+  readonly available: number;
+}
+
+export interface Plan {
+  readonly model: string;
+  readonly device: "cpu" | `cuda:${number}`;
+  readonly mode: Mode;
+  readonly expertLayout: Layout;
+  readonly workers: number;
+  readonly maxContext: number;
+  readonly maxSequences: number;
+  readonly maxBatchTokens: number;
+  /** KV pages of 64 tokens in each arena. */
+  readonly pages: { readonly full: number; readonly sliding: number };
+  /** In the order in which they run: before the layers, each layer, after the layers. */
+  readonly ops: readonly PlannedOp[];
+  readonly conversions: readonly Conversion[];
+  readonly memory: PlannedMemory;
+}
+
+export type Outcome = "native" | "convert" | "refuse";
