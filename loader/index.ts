@@ -1,0 +1,27 @@
+export { type Cache, openCache } from "./cache.ts";
+export { diffLocks } from "./diff.ts";
+export { fetchLocked } from "./fetch.ts";
+export { loadKernels } from "./load.ts";
+export { checkLockMatches, formatLock, parseLock } from "./lock.ts";
+export { createLock } from "./lock-create.ts";
+export { formatManifest, parseManifest } from "./manifest.ts";
+export type {
+  AuditLine,
+  Change,
+  KernelReport,
+  Loaded,
+  LoadMachine,
+  Lock,
+  LockedFile,
+  LockedKernel,
+  LockedStatement,
+  LockedVariant,
+  Manifest,
+  Pin,
+  Progress,
+  SealedFile,
+  SealedKernel,
+  SkippedVariant,
+  VerifyReport,
+} from "./types.ts";
+export { assertVerified, verifyLocked } from "./verify.ts";
