@@ -76,7 +76,7 @@ export type Field =
     };
 
 const scalar =
-  (kind: Scalar) =>
+  <K extends Scalar>(kind: K) =>
   <N extends string>(name: N, doc: string) =>
     ({ name, kind, doc }) as const;
 const u32 = scalar("u32");
