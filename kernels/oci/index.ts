@@ -1,0 +1,22 @@
+/** The OCI client, directory layout and documents that build, publish, fetch, mirror and air gap share. */
+export {
+  type BlobStreamOptions,
+  type FetchedManifest,
+  RegistryClient,
+  type RegistryClientOptions,
+} from "./client.ts";
+export {
+  type BundleManifest,
+  bundleManifest,
+  checkVariantManifest,
+  type Descriptor,
+  type KernelIndex,
+  type KernelIndexFields,
+  kernelIndex,
+  parseBundleManifest,
+  parseKernelIndex,
+  parseVariantManifest,
+  type VariantManifest,
+  variantManifest,
+} from "./documents.ts";
+export { OciLayout } from "./layout.ts";
