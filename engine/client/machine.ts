@@ -13,7 +13,7 @@ const levels: readonly (readonly [CpuLevel, readonly string[]])[] = [
 export function readMachineFacts(): MachineFacts {
   const cpuinfo = readText("/proc/cpuinfo");
   const flags = new Set((/^flags\s*:\s*(.*)$/m.exec(cpuinfo)?.[1] ?? "").split(" "));
-  let level: CpuLevel = "x86-64-v1";
+  let level: CpuLevel = "x86-64";
   for (const [name, needed] of levels) {
     if (!needed.every((flag) => flags.has(flag))) break;
     level = name;
@@ -28,7 +28,6 @@ export function readMachineFacts(): MachineFacts {
       cores: availableParallelism(),
     },
     memory: { total: totalmem(), available: availableMemory() },
-    cuda: null,
   };
 }
 
@@ -40,10 +39,13 @@ function availableMemory(): number {
   return limit > 0 ? Math.min(free, limit) : free;
 }
 
+/** Version 0 stands for a C library that does not say what it is; every floor is above it. */
 function readLibc(): MachineFacts["libc"] {
+  // Without this the report looks up host names.
+  (process.report as { excludeNetwork?: boolean }).excludeNetwork = true;
   const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
   const version = report.header?.glibcVersionRuntime;
-  return version === undefined ? null : { family: "glibc", version };
+  return version === undefined ? { family: "unknown", version: "0" } : { family: "glibc", version };
 }
 
 function readText(path: string): string {

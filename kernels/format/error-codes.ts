@@ -83,8 +83,27 @@ export const errorCodes = {
   // bundle, policy, verdict
   // lock, fetch, cache, load
   // plan
+  KL_PLAN_CONFLICT: "checkpoint and kernel do not fit together without a conversion that nobody allowed",
+  KL_PLAN_DEQUANT_FORBIDDEN: "dequantisation was asked for and the policy forbids it",
+  KL_PLAN_LIMIT: "a context, batch or thread count is out of range",
+  KL_PLAN_MEMORY: "the model does not fit into the device's memory",
+  KL_PLAN_NO_DRIVER: "a GPU is wanted and there is no driver",
+  KL_PLAN_PIN: "--kernel names no node of the model, or no single locked kernel",
+  KL_PLAN_UNAVAILABLE: "no locked kernel does what is needed on this machine",
   // model folder, tokenizer, template
   // engine
+  KL_ENGINE_ABORTED: "the caller gave a request up",
+  KL_ENGINE_CLOSED: "the engine has been closed",
+  KL_ENGINE_CONTEXT: "a prompt and its answer are longer than the context that was planned",
+  KL_ENGINE_DIED: "the engine host ended without being asked to",
+  KL_ENGINE_INTERNAL: "the engine host ran into a fault of its own",
+  KL_ENGINE_LOGITS: "the logits of a request are more than one answer can hold",
+  KL_ENGINE_NO_TOKENIZER: "a model without a tokenizer was given text",
+  KL_ENGINE_PROMPT_EMPTY: "a prompt has no tokens",
+  KL_ENGINE_PROTOCOL: "engine and host do not understand each other",
+  KL_ENGINE_REQUEST: "a field of a request is malformed or out of range",
+  KL_ENGINE_TOKEN_RANGE: "a token id is not in the model's vocabulary",
+  KL_LOAD_OP_TABLE: "a kernel library has other ops than its variant.json declares",
   KL_DEVICE_BUSY: "something was changed or freed that a running program uses",
   KL_DEVICE_CLOSED: "the device, library, program or memory has been closed",
   KL_LOAD_ABI: "a kernel library speaks another version of the ABI",

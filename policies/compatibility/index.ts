@@ -1,7 +1,20 @@
 /**
  * Which kernels run a model on a machine, and what is refused: pure judgement over facts that are handed in.
  */
-export { type MatrixFacts, type MatrixRow, matrix, renderMatrix } from "./matrix.ts";
+export { type MatrixFacts, type MatrixRow, matrix, renderMatrix, scaleRow } from "./matrix.ts";
 export { parsePin } from "./pins.ts";
-export { plan } from "./plan.ts";
+export { type PlanFacts, plan } from "./plan.ts";
+export {
+  arenaPages,
+  type BufferName,
+  bucketOf,
+  bufferBytes,
+  dtypeBytes,
+  type Limits,
+  modeTypes,
+  pageBytes,
+  pagesPerSequence,
+  pageTokens,
+  stepDims,
+} from "./sizes.ts";
 export * from "./types.ts";

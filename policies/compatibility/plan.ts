@@ -1,10 +1,238 @@
-import type { KernelFacts, MachineFacts, ModelFacts, Plan, PlanRequest } from "./types.ts";
+import type { Layout } from "@kernlock/kernels/abi";
+import { fail } from "@kernlock/kernels/format";
+import { type Candidate, candidatesOf, fitsMachine, type Need } from "./candidates.ts";
+import { origin, plannedConversions } from "./conversions.ts";
+import { type Choice, type Cover, coverSegment, type Gap, segments } from "./cover.ts";
+import { type MatrixFacts, type MatrixRow, speakingRow } from "./matrix.ts";
+import { plannedMemory } from "./memory.ts";
+import { arenaPages, bf16ExpertBytes, type Limits, maxRows } from "./sizes.ts";
+import type {
+  Bucket,
+  KernelFacts,
+  LayerKind,
+  MachineFacts,
+  Mode,
+  ModelFacts,
+  Plan,
+  PlannedOp,
+  PlanRequest,
+} from "./types.ts";
 
-export function plan(_facts: {
+export interface PlanFacts {
   readonly model: ModelFacts;
   readonly machine: MachineFacts;
   readonly kernels: readonly KernelFacts[];
   readonly request: PlanRequest;
-}): Plan {
-  throw new Error("not written yet");
 }
+
+/**
+ * Which op of which kernel runs each node of the model, how its weights are used, and what it all takes; or a refusal.
+ *
+ * @throws KL_PLAN_NO_DRIVER, KL_PLAN_UNAVAILABLE, KL_PLAN_CONFLICT, KL_PLAN_DEQUANT_FORBIDDEN, KL_PLAN_LIMIT,
+ *   KL_PLAN_MEMORY; `row` names the row of the matrix that spoke
+ */
+export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
+  const lockedBackends = [...new Set(kernels.map(({ descriptor }) => descriptor.backend.kind))].sort();
+  const deviceAsked = request.device.startsWith("cuda") ? "cuda" : (request.device as "auto" | "cpu");
+  const kind = deviceAsked === "auto" ? (lockedBackends.includes("cuda") ? "cuda" : "cpu") : deviceAsked;
+  const device = kind === "cpu" ? "cpu" : (`cuda:${Number(request.device.split(":")[1] ?? 0)}` as const);
+  const mode = request.mode ?? (kind === "cpu" ? "f32" : "bf16");
+  const limits = chooseLimits(model, machine, request);
+  const ours = kernels.filter(({ descriptor }) => descriptor.backend.kind === kind);
+  const facts: MatrixFacts = {
+    device: kind,
+    deviceAsked,
+    lockedBackends,
+    driver: machine.cuda !== undefined,
+    mode,
+    lockedModes: [...new Set(ours.flatMap(({ descriptor }) => descriptor.ops.map((op) => op.mode)))],
+    experts: model.expertFormat,
+    moeLayout: null,
+    allowDequant: request.allowDequant,
+    policyAllowsDequant: request.policyAllowsDequant,
+    attentionWithoutSinks: false,
+    largestScale: null,
+  };
+  obey(facts, model);
+
+  const fitting = ours.map((kernel) => ({ kernel, answer: fitsMachine(kernel, machine, device) }));
+  const candidates = candidatesOf(fitting.filter(({ answer }) => answer.supported).map(({ kernel }) => kernel));
+  const unfit = fitting.flatMap(({ kernel, answer }) =>
+    answer.supported ? [] : [{ label: `${kernel.name} (${kernel.descriptor.variant})`, reason: answer.reason }],
+  );
+  const need = { model, mode, limits };
+
+  const native: Layout = model.expertFormat === "mxfp4" ? "mxfp4.rows" : "bf16.rows";
+  const other: Layout = native === "mxfp4.rows" ? "bf16.rows" : "mxfp4.rows";
+  let expertLayout = native;
+  let covers = coverModel(candidates, request, { ...need, expertLayout });
+  if (!covers.ok && isMoe(covers.gap) && coverModel(candidates, request, { ...need, expertLayout: other }).ok) {
+    obey({ ...facts, moeLayout: other }, model);
+    expertLayout = other;
+    covers = coverModel(candidates, request, { ...need, expertLayout });
+  }
+  if (!covers.ok) refuseGap(covers.gap, unfit, facts, model);
+
+  const pages = arenaPages(model, limits);
+  const row = speakingRow({ ...facts, moeLayout: expertLayout })!;
+  const conversions = plannedConversions({ model, candidates, expertLayout, row });
+  const memory = plannedMemory({
+    model,
+    mode,
+    limits,
+    expertLayout,
+    machine,
+    device,
+    ops: covers.ops.map(({ bucket, choice }) => ({ bucket, op: choice.candidate.op })),
+  });
+  return {
+    model: model.name,
+    device,
+    mode,
+    expertLayout,
+    ...limits,
+    pages,
+    maxRows: maxRows(model, limits),
+    ops: covers.ops.map((one) => describe(one, mode, expertLayout)),
+    conversions,
+    memory,
+  };
+}
+
+function chooseLimits(model: ModelFacts, machine: MachineFacts, request: PlanRequest): Limits {
+  const whole = (name: string, value: number, max: number): number => {
+    if (Number.isInteger(value) && value >= 1 && value <= max) return value;
+    fail("KL_PLAN_LIMIT", `${name} is ${value}; it has to be a whole number from 1 to ${max}.`, {
+      remedy: `Ask for ${name} between 1 and ${max}.`,
+    });
+  };
+  const maxContext = request.maxContext ?? Math.min(model.maxPositions, 8192);
+  return {
+    maxContext: whole("maxContext", maxContext, model.maxPositions),
+    maxSequences: whole("maxSequences", request.maxSequences ?? 8, 1024),
+    maxBatchTokens: whole("maxBatchTokens", Math.max(request.maxBatchTokens ?? 512, request.maxSequences ?? 8), 65536),
+    workers: whole("workers", request.workers ?? machine.cpu.cores, 1024),
+  };
+}
+
+/** Lets the matrix speak; a refusal ends the planning. */
+function obey(facts: MatrixFacts, model: ModelFacts): void {
+  const row = speakingRow(facts);
+  if (row?.outcome === "refuse") refuse(row, model);
+}
+
+function refuse(row: MatrixRow, model: ModelFacts): never {
+  const now = model.bytes.experts;
+  const then = bf16ExpertBytes(model);
+  const priced = row.id === "K1" || row.id === "K1-policy";
+  const cost = `; dequantised, they would take ${megabytes(then)} instead of ${megabytes(now)} (${times(then, now)} times)`;
+  fail(row.code ?? "KL_PLAN_UNAVAILABLE", `${sentence(row.reason)}${priced ? cost : ""}.`, {
+    row: row.id,
+    remedy: row.remedy,
+    ...(priced ? { details: { expert_bytes: now, dequantized_bytes: then, extra_bytes: then - now } } : {}),
+  });
+}
+
+/** A node that nothing runs: the answer of every op that might have, so that nobody has to guess. */
+function refuseGap({ node, answers }: Gap, unfit: Gap["answers"], facts: MatrixFacts, model: ModelFacts): never {
+  const lacks = ({ reason }: { reason: string }): boolean => reason.startsWith("lacks ");
+  if (
+    node === "attn" &&
+    answers.some(lacks) &&
+    answers.every((one) => lacks(one) || one.reason.startsWith("takes one"))
+  ) {
+    obey({ ...facts, attentionWithoutSinks: true }, model);
+  }
+  const said = [...answers, ...unfit].map(({ label, reason }) => `${label} ${reason}`);
+  fail(
+    "KL_PLAN_UNAVAILABLE",
+    said.length === 0
+      ? `No locked kernel has an op for "${node}".`
+      : `No locked kernel runs "${node}" here: ${said.join("; ")}.`,
+    {
+      remedy: "Lock a kernel that does, or change what was asked for (--kernel, --mode, --device).",
+      details: { node, answers: [...answers, ...unfit] },
+    },
+  );
+}
+
+interface Placed {
+  readonly bucket: Bucket;
+  readonly segment: PlannedOp["segment"];
+  readonly layers: readonly number[];
+  readonly choice: Choice;
+}
+type ModelCover = { readonly ok: true; readonly ops: readonly Placed[] } | { readonly ok: false; readonly gap: Gap };
+
+const isMoe = ({ node }: Gap): boolean => node === "moe_up" || node === "moe_down";
+
+/** Covers the whole model for both kinds of step. All ops that use the experts agree on one layout. */
+function coverModel(
+  candidates: readonly Candidate[],
+  request: PlanRequest,
+  need: Omit<Need, "bucket" | "layer">,
+): ModelCover {
+  const kinds = [...new Set(need.model.layers)];
+  const ops: Placed[] = [];
+  for (const bucket of ["decode", "mixed"] as const) {
+    const cover = (segment: PlannedOp["segment"], layer: LayerKind | null): Cover =>
+      coverSegment(segments[segment], candidates, request.pins, { ...need, bucket, layer });
+    const before = cover("before", null);
+    const layers = kinds.map((kind) => cover("layer", kind));
+    const after = cover("after", null);
+    for (const part of [before, ...layers, after]) if (!part.ok) return part;
+    const choices = (part: Cover): readonly Choice[] => (part.ok ? part.choices : []);
+    const outside = (segment: "before" | "after", part: Cover): Placed[] =>
+      choices(part).map((choice) => ({ bucket, segment, layers: [], choice }));
+    ops.push(
+      ...outside("before", before),
+      ...mergeKinds(need.model, kinds, layers.map(choices)).map((one) => ({
+        bucket,
+        segment: "layer" as const,
+        ...one,
+      })),
+      ...outside("after", after),
+    );
+  }
+  return { ok: true, ops };
+}
+
+/** One entry for both kinds of layers where they run the same op at the same place. */
+function mergeKinds(
+  model: ModelFacts,
+  kinds: readonly LayerKind[],
+  covers: readonly (readonly Choice[])[],
+): { layers: number[]; choice: Choice }[] {
+  const layersOf = (some: readonly LayerKind[]): number[] =>
+    model.layers.flatMap((kind, layer) => (some.includes(kind) ? [layer] : []));
+  const [first, second] = covers as [readonly Choice[], (readonly Choice[])?];
+  const aligned = second?.every((choice, i) => {
+    const covered = choice.candidate.op.covers.join();
+    return covered === first[i]?.candidate.op.covers.join() && second.length === first.length;
+  });
+  if (second === undefined || !aligned) {
+    return covers.flatMap((cover, k) => cover.map((choice) => ({ layers: layersOf([kinds[k]!]), choice })));
+  }
+  return first.flatMap((choice, i) =>
+    choice.candidate === second[i]!.candidate && choice.reason.code === second[i]!.reason.code
+      ? [{ layers: layersOf(kinds), choice }]
+      : [choice, second[i]!].map((one, k) => ({ layers: layersOf([kinds[k]!]), choice: one })),
+  );
+}
+
+function describe({ choice, ...where }: Placed, mode: Mode, expertLayout: Layout): PlannedOp {
+  const { kernel, op } = choice.candidate;
+  return {
+    ...where,
+    covers: op.covers,
+    op: `${op.name}/${op.path}`,
+    ...origin(kernel),
+    mode,
+    layout: op.layouts === undefined ? null : expertLayout,
+    reason: choice.reason,
+  };
+}
+
+const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+const times = (a: number, b: number): string => (a / b).toFixed(2);

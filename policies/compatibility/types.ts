@@ -11,11 +11,13 @@ export type Mode = "f32" | "bf16" | "q8";
  */
 export type ExpertFormat = "mxfp4" | "bf16.out_in" | "bf16.in_out";
 
+export type LayerKind = "full" | "sliding";
+
 /** What the planner must know about a checkpoint. Read from config.json and the safetensors headers alone. */
 export interface ModelFacts {
   readonly name: string;
   /** One entry a layer. */
-  readonly layers: readonly ("full" | "sliding")[];
+  readonly layers: readonly LayerKind[];
   readonly hidden: number;
   readonly intermediate: number;
   readonly heads: number;
@@ -33,22 +35,23 @@ export interface ModelFacts {
   readonly bytes: { readonly experts: number; readonly other: number };
 }
 
-export type CpuLevel = "x86-64-v1" | "x86-64-v2" | "x86-64-v3" | "x86-64-v4";
+export type CpuLevel = "x86-64" | "x86-64-v2" | "x86-64-v3" | "x86-64-v4";
 
 export interface MachineFacts {
   readonly os: string;
   readonly arch: string;
-  /** Null when it could not be found out. */
-  readonly libc: { readonly family: "glibc" | "musl"; readonly version: string } | null;
+  readonly libc: { readonly family: string; readonly version: string };
   readonly cpu: { readonly model: string; readonly level: CpuLevel; readonly cores: number };
   /** Bytes. */
   readonly memory: { readonly total: number; readonly available: number };
-  /** Null without a driver. */
-  readonly cuda: {
+  /** Absent without a driver. */
+  readonly cuda?: {
     /** The highest CUDA version the driver runs: "13.0". */
     readonly driver: string;
+    /** Of the devices, without repetition: "sm_90a". */
+    readonly architectures: readonly string[];
     readonly devices: readonly { readonly name: string; readonly architecture: string; readonly memory: number }[];
-  } | null;
+  };
 }
 
 /** One variant of one locked package. Several variants of a package may be offered; the device picks. */
@@ -96,20 +99,26 @@ export interface PlanRequest {
 /** `decode`: every sequence has one row. `mixed`: sequences have any number of rows (prompts, and steps of both). */
 export type Bucket = "decode" | "mixed";
 
+/**
+ * Why an op was chosen. `pinned`: asked for by name. `only_candidate`: no other op here runs these nodes.
+ * `longest_cover`: it runs more nodes at once than the others. `made_for_decode`: written for one row a sequence.
+ * `cpu_level`: the newest instruction set this machine has. `first_by_name`: equal in all of that.
+ */
 export type ReasonCode =
   | "pinned"
   | "only_candidate"
   | "longest_cover"
-  | "native_layout"
-  | "first_by_name"
-  | "conversion";
+  | "made_for_decode"
+  | "cpu_level"
+  | "first_by_name";
 
 /** Which op runs a run of nodes, in which layers, for one kind of step. */
 export interface PlannedOp {
   readonly bucket: Bucket;
+  readonly segment: "before" | "layer" | "after";
   /** Nodes that the op runs, in order. */
   readonly covers: readonly Node[];
-  /** Layer numbers; empty for what stands outside the layers (embed, the last norm, lm_head, sample). */
+  /** Layer numbers; empty before and after the layers. */
   readonly layers: readonly number[];
   /** As in the library's table: `moe/cpp`. */
   readonly op: string;
@@ -163,7 +172,9 @@ export interface Plan {
   readonly maxSequences: number;
   readonly maxBatchTokens: number;
   /** KV pages of 64 tokens in each arena. */
-  readonly pages: { readonly full: number; readonly sliding: number };
+  readonly pages: Readonly<Record<LayerKind, number>>;
+  /** Rows of logits that one step may ask for. */
+  readonly maxRows: number;
   /** In the order in which they run: before the layers, each layer, after the layers. */
   readonly ops: readonly PlannedOp[];
   readonly conversions: readonly Conversion[];
