@@ -38,8 +38,10 @@ export type Dtype = keyof typeof dtypes;
  * Weight layouts, with the numbers they have in C.
  * `bf16.rows`: row-major bf16, [out, in] (experts: [expert, out, in]).
  * `mxfp4.rows`: the released layout: blocks u8 [expert, out, in/32, 16] (low nibble first) and E8M0 scales u8 [expert, out, in/32].
+ * `mxfp4.tiles`: codes and scales together, for tensor cores: u8 [expert, out/8, ceil(in/64), 272]; a tile is 8 rows by 64
+ * columns, written by `mxfp4_tiles`, which says how. The scales pointers are null.
  */
-export const layouts = { "bf16.rows": 0, "mxfp4.rows": 1 } as const;
+export const layouts = { "bf16.rows": 0, "mxfp4.rows": 1, "mxfp4.tiles": 2 } as const;
 export type Layout = keyof typeof layouts;
 
 /** Sizes that limits and workspace rules in `variant.json` may name. `workers` is the number of CPU threads. */
@@ -364,6 +366,74 @@ export const ops = {
       input("blocks", "u8[rows, columns / 32, 16]"),
       input("scales", "u8[rows, columns / 32]"),
       output("dst", "bf16[rows, columns]"),
+    ],
+  }),
+  norm_qkv_rope_kv: op({
+    covers: ["norm", "qkv", "rope", "kv_write"],
+    summary: "rmsnorm of the stream, then qkv_rope_kv; the normed rows are rounded to the activation dtype as rmsnorm does",
+    fields: [
+      dtype,
+      streamDtype,
+      kvDtype,
+      tokens,
+      hidden,
+      u32("heads", "query heads"),
+      u32("kv_heads", "key and value heads"),
+      u32("head_dim", "width of a head"),
+      f32("eps", "added to the mean square"),
+      f32("rope_scale", "factor on both cosine and sine (YaRN: 0.1 ln(factor) + 1)"),
+      u32("block_table_stride", "entries per row of block_table"),
+      rowSeq,
+      input("positions", "i32[tokens]"),
+      input(
+        "block_table",
+        "i32[seqs, block_table_stride]",
+        "page of each 64 positions, by absolute position; -1: freed",
+      ),
+      input("x", "stream[tokens, hidden]"),
+      input("norm_weight", "bf16[hidden]"),
+      input("weight", "bf16[(heads + 2 * kv_heads) * head_dim, hidden]", "rows of q, then k, then v"),
+      input("bias", "bf16[(heads + 2 * kv_heads) * head_dim]"),
+      input("inv_freq", "f32[head_dim / 2]"),
+      output("q", "act[tokens, heads, head_dim]"),
+      inout("kv", "kv[page, 2, kv_heads, 64, head_dim]", "this layer's pages (layout paged64.hnd)"),
+    ],
+  }),
+  norm_router: op({
+    covers: ["norm", "router"],
+    summary: "rmsnorm of the stream (kept, the experts read it), then router on the rounded rows",
+    fields: [
+      dtype,
+      streamDtype,
+      tokens,
+      hidden,
+      u32("experts", "rows of the weight"),
+      u32("top_k", "experts chosen per token"),
+      f32("eps", "added to the mean square"),
+      rowSeq,
+      input("x", "stream[tokens, hidden]"),
+      input("norm_weight", "bf16[hidden]"),
+      input("weight", "bf16[experts, hidden]"),
+      input("bias", "bf16[experts]"),
+      output("normed", "act[tokens, hidden]"),
+      output("expert_ids", "i32[tokens, top_k]", "by falling logit"),
+      output("expert_weights", "f32[tokens, top_k]"),
+      ...workspace,
+    ],
+  }),
+  mxfp4_tiles: op({
+    covers: [],
+    summary:
+      "mxfp4.rows to mxfp4.tiles, rows a multiple of 8, missing columns of the last tile 0. Bytes 8 l .. 8 l + 7 of a tile are lane l's: " +
+      "row l / 4, columns 16 s + 2 (l % 4) + {0, 1, 8, 9} for s = 0 .. 3; word h holds s = 2 h, 2 h + 1. In a word, element pair p " +
+      "(2 (s % 2) + column / 8) sits in both halves, the lower column in the low one: pair 0 has sign 15, code 8..6; pair 1 sign 12, " +
+      "code 5..3; pair 2 sign 9, code 2..0; pair 3 sign 14, code 13, 11, 10. Bytes 256 + 2 r + b: scale of row r, block b",
+    fields: [
+      u64("rows", "experts * out"),
+      u32("columns", "in; a multiple of 32"),
+      input("blocks", "u8[rows, columns / 32, 16]"),
+      input("scales", "u8[rows, columns / 32]"),
+      output("dst", "u8[rows / 8, ceil(columns / 64), 272]"),
     ],
   }),
 } as const satisfies Record<string, OpSpec>;

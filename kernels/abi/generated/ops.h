@@ -25,6 +25,7 @@ enum {
 enum {
   KL_LAYOUT_BF16_ROWS = 0,
   KL_LAYOUT_MXFP4_ROWS = 1,
+  KL_LAYOUT_MXFP4_TILES = 2,
 };
 
 /* Semantic nodes of a model, in the order of a layer. */
@@ -62,7 +63,10 @@ enum {
   KL_OP_COPY_ROWS = 13,
   KL_OP_TRANSPOSE_EXPERTS = 14,
   KL_OP_MXFP4_DEQUANTIZE = 15,
-  KL_OP_COUNT = 16,
+  KL_OP_NORM_QKV_ROPE_KV = 16,
+  KL_OP_NORM_ROUTER = 17,
+  KL_OP_MXFP4_TILES = 18,
+  KL_OP_COUNT = 19,
 };
 
 /* X(constant, name, arguments' struct) for every op, by number. */
@@ -82,7 +86,10 @@ enum {
   X(KL_OP_SAMPLE, sample, kl_sample_args) \
   X(KL_OP_COPY_ROWS, copy_rows, kl_copy_rows_args) \
   X(KL_OP_TRANSPOSE_EXPERTS, transpose_experts, kl_transpose_experts_args) \
-  X(KL_OP_MXFP4_DEQUANTIZE, mxfp4_dequantize, kl_mxfp4_dequantize_args)
+  X(KL_OP_MXFP4_DEQUANTIZE, mxfp4_dequantize, kl_mxfp4_dequantize_args) \
+  X(KL_OP_NORM_QKV_ROPE_KV, norm_qkv_rope_kv, kl_norm_qkv_rope_kv_args) \
+  X(KL_OP_NORM_ROUTER, norm_router, kl_norm_router_args) \
+  X(KL_OP_MXFP4_TILES, mxfp4_tiles, kl_mxfp4_tiles_args)
 
 /* embed (covers embed): out[t] = weight[token_ids[t]] */
 typedef struct kl_embed_args {
@@ -633,6 +640,121 @@ KL_STATIC_ASSERT(offsetof(kl_mxfp4_dequantize_args, reserved1) == 20, "offset of
 KL_STATIC_ASSERT(offsetof(kl_mxfp4_dequantize_args, blocks) == 24, "offset of kl_mxfp4_dequantize_args.blocks");
 KL_STATIC_ASSERT(offsetof(kl_mxfp4_dequantize_args, scales) == 32, "offset of kl_mxfp4_dequantize_args.scales");
 KL_STATIC_ASSERT(offsetof(kl_mxfp4_dequantize_args, dst) == 40, "offset of kl_mxfp4_dequantize_args.dst");
+
+/* norm_qkv_rope_kv (covers norm, qkv, rope, kv_write): rmsnorm of the stream, then qkv_rope_kv; the normed rows are rounded to the activation dtype as rmsnorm does */
+typedef struct kl_norm_qkv_rope_kv_args {
+  uint32_t size;
+  uint32_t dtype; /* activation dtype */
+  uint32_t stream_dtype; /* dtype of the residual stream */
+  uint32_t kv_dtype; /* dtype of the KV cache */
+  uint32_t tokens; /* bucket: token rows of this launch */
+  uint32_t hidden; /* width of the residual stream */
+  uint32_t heads; /* query heads */
+  uint32_t kv_heads; /* key and value heads */
+  uint32_t head_dim; /* width of a head */
+  float eps; /* added to the mean square */
+  float rope_scale; /* factor on both cosine and sine (YaRN: 0.1 ln(factor) + 1) */
+  uint32_t block_table_stride; /* entries per row of block_table */
+  const int32_t* row_seq; /* i32[tokens]; sequence of each row, -1 for a row that is not there */
+  const int32_t* positions; /* i32[tokens] */
+  const int32_t* block_table; /* i32[seqs, block_table_stride]; page of each 64 positions, by absolute position; -1: freed */
+  const void* x; /* stream[tokens, hidden] */
+  const uint16_t* norm_weight; /* bf16[hidden] */
+  const uint16_t* weight; /* bf16[(heads + 2 * kv_heads) * head_dim, hidden]; rows of q, then k, then v */
+  const uint16_t* bias; /* bf16[(heads + 2 * kv_heads) * head_dim] */
+  const float* inv_freq; /* f32[head_dim / 2] */
+  void* q; /* act[tokens, heads, head_dim] */
+  void* kv; /* kv[page, 2, kv_heads, 64, head_dim]; this layer's pages (layout paged64.hnd) */
+} kl_norm_qkv_rope_kv_args;
+KL_STATIC_ASSERT(sizeof(kl_norm_qkv_rope_kv_args) == 128, "size of kl_norm_qkv_rope_kv_args");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, size) == 0, "offset of kl_norm_qkv_rope_kv_args.size");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, dtype) == 4, "offset of kl_norm_qkv_rope_kv_args.dtype");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, stream_dtype) == 8, "offset of kl_norm_qkv_rope_kv_args.stream_dtype");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, kv_dtype) == 12, "offset of kl_norm_qkv_rope_kv_args.kv_dtype");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, tokens) == 16, "offset of kl_norm_qkv_rope_kv_args.tokens");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, hidden) == 20, "offset of kl_norm_qkv_rope_kv_args.hidden");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, heads) == 24, "offset of kl_norm_qkv_rope_kv_args.heads");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, kv_heads) == 28, "offset of kl_norm_qkv_rope_kv_args.kv_heads");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, head_dim) == 32, "offset of kl_norm_qkv_rope_kv_args.head_dim");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, eps) == 36, "offset of kl_norm_qkv_rope_kv_args.eps");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, rope_scale) == 40, "offset of kl_norm_qkv_rope_kv_args.rope_scale");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, block_table_stride) == 44, "offset of kl_norm_qkv_rope_kv_args.block_table_stride");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, row_seq) == 48, "offset of kl_norm_qkv_rope_kv_args.row_seq");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, positions) == 56, "offset of kl_norm_qkv_rope_kv_args.positions");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, block_table) == 64, "offset of kl_norm_qkv_rope_kv_args.block_table");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, x) == 72, "offset of kl_norm_qkv_rope_kv_args.x");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, norm_weight) == 80, "offset of kl_norm_qkv_rope_kv_args.norm_weight");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, weight) == 88, "offset of kl_norm_qkv_rope_kv_args.weight");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, bias) == 96, "offset of kl_norm_qkv_rope_kv_args.bias");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, inv_freq) == 104, "offset of kl_norm_qkv_rope_kv_args.inv_freq");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, q) == 112, "offset of kl_norm_qkv_rope_kv_args.q");
+KL_STATIC_ASSERT(offsetof(kl_norm_qkv_rope_kv_args, kv) == 120, "offset of kl_norm_qkv_rope_kv_args.kv");
+
+/* norm_router (covers norm, router): rmsnorm of the stream (kept, the experts read it), then router on the rounded rows */
+typedef struct kl_norm_router_args {
+  uint32_t size;
+  uint32_t dtype; /* activation dtype */
+  uint32_t stream_dtype; /* dtype of the residual stream */
+  uint32_t tokens; /* bucket: token rows of this launch */
+  uint32_t hidden; /* width of the residual stream */
+  uint32_t experts; /* rows of the weight */
+  uint32_t top_k; /* experts chosen per token */
+  float eps; /* added to the mean square */
+  const int32_t* row_seq; /* i32[tokens]; sequence of each row, -1 for a row that is not there */
+  const void* x; /* stream[tokens, hidden] */
+  const uint16_t* norm_weight; /* bf16[hidden] */
+  const uint16_t* weight; /* bf16[experts, hidden] */
+  const uint16_t* bias; /* bf16[experts] */
+  void* normed; /* act[tokens, hidden] */
+  int32_t* expert_ids; /* i32[tokens, top_k]; by falling logit */
+  float* expert_weights; /* f32[tokens, top_k] */
+  uint8_t* scratch; /* u8[scratch_bytes]; or null; undefined on entry */
+  uint64_t scratch_bytes; /* at least what variant.json's rule gives */
+  uint8_t* state; /* u8[state_bytes]; or null; zeroed once when the program is built; left zero by every launch */
+  uint64_t state_bytes; /* at least what variant.json's rule gives */
+} kl_norm_router_args;
+KL_STATIC_ASSERT(sizeof(kl_norm_router_args) == 128, "size of kl_norm_router_args");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, size) == 0, "offset of kl_norm_router_args.size");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, dtype) == 4, "offset of kl_norm_router_args.dtype");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, stream_dtype) == 8, "offset of kl_norm_router_args.stream_dtype");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, tokens) == 12, "offset of kl_norm_router_args.tokens");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, hidden) == 16, "offset of kl_norm_router_args.hidden");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, experts) == 20, "offset of kl_norm_router_args.experts");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, top_k) == 24, "offset of kl_norm_router_args.top_k");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, eps) == 28, "offset of kl_norm_router_args.eps");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, row_seq) == 32, "offset of kl_norm_router_args.row_seq");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, x) == 40, "offset of kl_norm_router_args.x");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, norm_weight) == 48, "offset of kl_norm_router_args.norm_weight");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, weight) == 56, "offset of kl_norm_router_args.weight");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, bias) == 64, "offset of kl_norm_router_args.bias");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, normed) == 72, "offset of kl_norm_router_args.normed");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, expert_ids) == 80, "offset of kl_norm_router_args.expert_ids");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, expert_weights) == 88, "offset of kl_norm_router_args.expert_weights");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, scratch) == 96, "offset of kl_norm_router_args.scratch");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, scratch_bytes) == 104, "offset of kl_norm_router_args.scratch_bytes");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, state) == 112, "offset of kl_norm_router_args.state");
+KL_STATIC_ASSERT(offsetof(kl_norm_router_args, state_bytes) == 120, "offset of kl_norm_router_args.state_bytes");
+
+/* mxfp4_tiles (covers no node): mxfp4.rows to mxfp4.tiles, rows a multiple of 8, missing columns of the last tile 0. Bytes 8 l .. 8 l + 7 of a tile are lane l's: row l / 4, columns 16 s + 2 (l % 4) + {0, 1, 8, 9} for s = 0 .. 3; word h holds s = 2 h, 2 h + 1. In a word, element pair p (2 (s % 2) + column / 8) sits in both halves, the lower column in the low one: pair 0 has sign 15, code 8..6; pair 1 sign 12, code 5..3; pair 2 sign 9, code 2..0; pair 3 sign 14, code 13, 11, 10. Bytes 256 + 2 r + b: scale of row r, block b */
+typedef struct kl_mxfp4_tiles_args {
+  uint32_t size;
+  uint32_t reserved0;
+  uint64_t rows; /* experts * out */
+  uint32_t columns; /* in; a multiple of 32 */
+  uint32_t reserved1;
+  const uint8_t* blocks; /* u8[rows, columns / 32, 16] */
+  const uint8_t* scales; /* u8[rows, columns / 32] */
+  uint8_t* dst; /* u8[rows / 8, ceil(columns / 64), 272] */
+} kl_mxfp4_tiles_args;
+KL_STATIC_ASSERT(sizeof(kl_mxfp4_tiles_args) == 48, "size of kl_mxfp4_tiles_args");
+KL_STATIC_ASSERT(offsetof(kl_mxfp4_tiles_args, size) == 0, "offset of kl_mxfp4_tiles_args.size");
+KL_STATIC_ASSERT(offsetof(kl_mxfp4_tiles_args, reserved0) == 4, "offset of kl_mxfp4_tiles_args.reserved0");
+KL_STATIC_ASSERT(offsetof(kl_mxfp4_tiles_args, rows) == 8, "offset of kl_mxfp4_tiles_args.rows");
+KL_STATIC_ASSERT(offsetof(kl_mxfp4_tiles_args, columns) == 16, "offset of kl_mxfp4_tiles_args.columns");
+KL_STATIC_ASSERT(offsetof(kl_mxfp4_tiles_args, reserved1) == 20, "offset of kl_mxfp4_tiles_args.reserved1");
+KL_STATIC_ASSERT(offsetof(kl_mxfp4_tiles_args, blocks) == 24, "offset of kl_mxfp4_tiles_args.blocks");
+KL_STATIC_ASSERT(offsetof(kl_mxfp4_tiles_args, scales) == 32, "offset of kl_mxfp4_tiles_args.scales");
+KL_STATIC_ASSERT(offsetof(kl_mxfp4_tiles_args, dst) == 40, "offset of kl_mxfp4_tiles_args.dst");
 
 #ifdef __cplusplus
 }
