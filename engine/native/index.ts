@@ -4,6 +4,7 @@
  * Everything here is for the engine host alone. Addresses are device addresses as bigints; on the CPU they are pointers
  * into this process, and a wrong one in an argument struct crashes it. Errors are KernlockErrors.
  */
+export { addonPath } from "./addon.ts";
 export { type CpuFacts, cpuFacts, type Device, type DeviceOptions, openDevice } from "./device.ts";
 export { type Library, type LibraryOp, openLibrary } from "./library.ts";
 export type { Memory } from "./memory.ts";

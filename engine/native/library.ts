@@ -1,5 +1,7 @@
-import type { OpName } from "@kernlock/kernels/abi";
-import type { Device } from "./device.ts";
+import { type OpName, opNames } from "@kernlock/kernels/abi";
+import { fail } from "@kernlock/kernels/format";
+import { addon, guarded, type LibraryHandle } from "./addon.ts";
+import { type Device, deviceHandle } from "./device.ts";
 
 export interface LibraryOp {
   /** As in variant.json: `moe/cpp`. */
@@ -13,7 +15,15 @@ export interface LibraryOp {
 export interface Library {
   readonly device: Device;
   readonly ops: readonly LibraryOp[];
+  /** Closes the instance once a running program has ended. Programs that use it can no longer run. */
   close(): void;
+}
+
+const handles = new WeakMap<Library, LibraryHandle>();
+
+/** The native side of a library. @throws KL_DEVICE_CLOSED */
+export function libraryHandle(library: Library): LibraryHandle {
+  return handles.get(library) ?? fail("KL_DEVICE_CLOSED", "The kernel library has been closed.");
 }
 
 /**
@@ -21,4 +31,16 @@ export interface Library {
  * The descriptor is duplicated, so the caller may close its own.
  * @throws KL_LOAD_OPEN, KL_LOAD_IDENTITY, KL_LOAD_SYMBOL, KL_LOAD_ABI, KL_LOAD_INSTANCE
  */
-export declare function openLibrary(fd: number, device: Device): Library;
+export function openLibrary(fd: number, device: Device): Library {
+  const remedy = "Pin a version of the kernel that was built for this engine and machine.";
+  const { handle, ops } = guarded((native) => native.openLibrary(fd, deviceHandle(device)), remedy);
+  const library: Library = {
+    device,
+    ops: ops.map(({ name, op, argsSize }) => ({ name, op: opNames[op]!, argsSize })),
+    close() {
+      if (handles.delete(library)) addon().closeLibrary(handle);
+    },
+  };
+  handles.set(library, handle);
+  return library;
+}

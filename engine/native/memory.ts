@@ -1,3 +1,6 @@
+import { fail } from "@kernlock/kernels/format";
+import { addon } from "./addon.ts";
+
 /** A range of device memory: allocated, or a file's bytes mapped read-only. */
 export interface Memory {
   /** At least 64-byte aligned when allocated; wherever the bytes lie when mapped. */
@@ -5,8 +8,36 @@ export interface Memory {
   readonly size: number;
   /** Bytes [offset, offset + length) as JavaScript sees them, without a copy. Writing to a mapped file's bytes crashes. */
   view(offset?: number, length?: number): Uint8Array;
-  /** The whole range; only for sizes that one typed array can hold. */
+  /** The whole range; as one array. */
   readonly bytes: Uint8Array;
   /** Gives the memory back; its views are empty from then on. No program that names it may run any more. */
   free(): void;
+}
+
+/** The range as one ArrayBuffer, made on first use and only once: V8 must not be handed the same address twice. */
+export function memory(address: bigint, size: number, release: () => void): Memory {
+  let buffer: ArrayBuffer | undefined;
+  let freed = false;
+  const view = (offset = 0, length = size - offset): Uint8Array => {
+    if (freed) fail("KL_DEVICE_CLOSED", "The memory has been freed.");
+    if (!(offset >= 0 && length >= 0 && offset + length <= size)) {
+      fail("KL_MEMORY_RANGE", `Bytes ${offset} to ${offset + length} lie outside memory of ${size} bytes.`);
+    }
+    buffer ??= addon().arrayBuffer(address, size);
+    return new Uint8Array(buffer, offset, length);
+  };
+  return {
+    address,
+    size,
+    view,
+    get bytes() {
+      return view();
+    },
+    free() {
+      if (freed) return;
+      freed = true;
+      if (buffer !== undefined) addon().detach(buffer);
+      release();
+    },
+  };
 }

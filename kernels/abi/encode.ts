@@ -12,12 +12,11 @@ export type ArgsOf<N extends OpName> = {
 interface Encoder extends StructLayout {
   readonly required: ReadonlySet<string>;
 }
-const encoders = Object.fromEntries(
-  opNames.map((op) => {
-    const required = ops[op].fields.filter((field) => field.kind === "ptr" && !field.nullable).map(({ name }) => name);
-    return [op, { ...structLayout(op), required: new Set<string>(required) }];
-  }),
-) as Record<OpName, Encoder>;
+function encoder(op: OpName): Encoder {
+  const required = ops[op].fields.filter((field) => field.kind === "ptr" && !field.nullable).map(({ name }) => name);
+  return { ...structLayout(op), required: new Set<string>(required) };
+}
+const encoders = Object.fromEntries(opNames.map((op) => [op, encoder(op)])) as Record<OpName, Encoder>;
 
 /** Bytes of the argument struct of an op. */
 export const argsBytes = (op: OpName): number => encoders[op].bytes;

@@ -1,0 +1,240 @@
+// The JavaScript face of the runtime. Only device.ts, memory.ts, library.ts and program.ts call it, so arguments are of the
+// right kind; what can go wrong for a caller is thrown as an error with a `code`.
+#include <cerrno>
+#include <cstring>
+
+#include <napi.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cpu.h"
+#include "library.h"
+#include "runner.h"
+
+namespace kl {
+namespace {
+
+using Info = const Napi::CallbackInfo&;
+
+Napi::Value refuse(Napi::Env env, const Failure& why) {
+  Napi::Error error = Napi::Error::New(env, why.text);
+  error.Set("code", why.code);
+  error.ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+uint64_t number(const Napi::Value& value) { return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value()); }
+
+char* pointer(const Napi::Value& value) {
+  bool lossless = false;
+  return reinterpret_cast<char*>(value.As<Napi::BigInt>().Uint64Value(&lossless));
+}
+
+Napi::BigInt address(Napi::Env env, const void* at) { return Napi::BigInt::New(env, reinterpret_cast<uint64_t>(at)); }
+
+template <typename T>
+T& get(const Napi::Value& value) {
+  return *value.As<Napi::External<T>>().Data();
+}
+template <typename T>
+Napi::External<T> hold(Napi::Env env, T* value) {
+  return Napi::External<T>::New(env, value, [](Napi::Env, T* old) { delete old; });
+}
+
+using LibraryRef = std::shared_ptr<Library>;
+using ProgramRef = std::shared_ptr<Program>;
+
+// A device with its runner. It is never deleted: libraries and programs refer to it, and there are few. Its threads end at
+// close or with the environment that opened it; when the whole process exits in the middle of a program, they just vanish.
+struct Opened {
+  CpuDevice device;
+  std::unique_ptr<Runner> runner;
+  Napi::ThreadSafeFunction tell;
+  uint32_t running = 0;  // the JavaScript thread's
+  bool ended = false;
+
+  Opened(Napi::Env env, uint32_t workers) : device(workers) {
+    tell = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](Info) {}), "kernlock", 0, 1);
+    tell.Unref(env);
+    runner = std::make_unique<Runner>(device);
+    env.AddCleanupHook([this] { end(); });
+  }
+  void end() {
+    if (std::exchange(ended, true)) return;
+    runner.reset();
+    device.stop();
+    tell.Release();
+  }
+};
+
+Napi::Value outcome(Napi::Env env, const std::optional<OpFailure>& failure) {
+  if (!failure) return env.Undefined();
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("step", failure->step);
+  object.Set("status", failure->status);
+  object.Set("text", failure->text);
+  return object;
+}
+
+Napi::Value open_device(Info info) {
+  auto* opened = new Opened(info.Env(), info[0].As<Napi::Number>().Uint32Value());
+  return Napi::External<Opened>::New(info.Env(), opened);
+}
+
+Napi::Value close_device(Info info) {
+  get<Opened>(info[0]).end();
+  return info.Env().Undefined();
+}
+
+Napi::Value facts(Info info) {
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("level", cpu_level());
+  object.Set("cores", usable_cores());
+  return object;
+}
+
+Napi::Value allocate(Info info) {
+  void* at = get<Opened>(info[0]).device.allocate(number(info[1]));
+  if (at == nullptr) return refuse(info.Env(), {"KL_MEMORY_ALLOCATE", std::strerror(errno)});
+  return address(info.Env(), at);
+}
+
+Napi::Value release(Info info) {
+  get<Opened>(info[0]).device.release(pointer(info[1]), number(info[2]));
+  return info.Env().Undefined();
+}
+
+// (fd, offset, size) -> address; the pages around it are mapped too.
+Napi::Value map_file(Info info) {
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  const uint64_t offset = number(info[1]), size = number(info[2]);
+  const uint64_t before = offset % static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  struct stat file;
+  if (fstat(fd, &file) != 0) return refuse(info.Env(), {"KL_MEMORY_MAP", std::strerror(errno)});
+  // Touching a page past the end of the file would kill the process.
+  if (offset + size > static_cast<uint64_t>(file.st_size)) return refuse(info.Env(), {"KL_MEMORY_MAP", "the file is shorter"});
+  void* at = mmap(nullptr, size + before, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offset - before));
+  if (at == MAP_FAILED) return refuse(info.Env(), {"KL_MEMORY_MAP", std::strerror(errno)});
+  return address(info.Env(), static_cast<char*>(at) + before);
+}
+
+Napi::Value unmap_file(Info info) {
+  const uint64_t before = reinterpret_cast<uint64_t>(pointer(info[0])) % static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  munmap(pointer(info[0]) - before, number(info[1]) + before);
+  return info.Env().Undefined();
+}
+
+Napi::Value array_buffer(Info info) {
+  return Napi::ArrayBuffer::New(info.Env(), pointer(info[0]), number(info[1]));
+}
+
+Napi::Value detach(Info info) {
+  info[0].As<Napi::ArrayBuffer>().Detach();
+  return info.Env().Undefined();
+}
+
+Napi::Value index_of_byte(Info info) {
+  const char* begin = pointer(info[0]);
+  const void* found = std::memchr(begin, info[2].As<Napi::Number>().Int32Value(), number(info[1]));
+  return Napi::Number::New(info.Env(), found == nullptr ? -1 : static_cast<double>(static_cast<const char*>(found) - begin));
+}
+
+Napi::Value open_library(Info info) {
+  Failure why;
+  auto library = Library::open(info[0].As<Napi::Number>().Int32Value(), get<Opened>(info[1]).device, why);
+  if (!library) return refuse(info.Env(), why);
+  Napi::Array ops = Napi::Array::New(info.Env());
+  for (uint32_t i = 0; i < library->api().op_count; ++i) {
+    const kl_op& op = library->api().ops[i];
+    Napi::Object entry = Napi::Object::New(info.Env());
+    entry.Set("name", op.name);
+    entry.Set("op", op.op);
+    entry.Set("argsSize", op.args_size);
+    ops.Set(i, entry);
+  }
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("handle", hold(info.Env(), new LibraryRef(std::move(library))));
+  object.Set("ops", ops);
+  return object;
+}
+
+Napi::Value close_library(Info info) {
+  get<LibraryRef>(info[0])->close();
+  return info.Env().Undefined();
+}
+
+// ([{library, index, args}]) -> program
+Napi::Value create_program(Info info) {
+  auto program = std::make_shared<Program>();
+  const Napi::Array steps = info[0].As<Napi::Array>();
+  for (uint32_t i = 0; i < steps.Length(); ++i) {
+    const Napi::Object step = steps.Get(i).As<Napi::Object>();
+    const auto args = step.Get("args").As<Napi::Uint8Array>();
+    Step copy{get<LibraryRef>(step.Get("library")), step.Get("index").As<Napi::Number>().Uint32Value(), {}};
+    copy.args.resize((args.ByteLength() + 7) / 8);
+    std::memcpy(copy.args.data(), args.Data(), args.ByteLength());
+    program->steps.push_back(std::move(copy));
+  }
+  return hold(info.Env(), new ProgramRef(std::move(program)));
+}
+
+Napi::Value patch_program(Info info) {
+  Step& step = get<ProgramRef>(info[0])->steps[info[1].As<Napi::Number>().Uint32Value()];
+  const auto bytes = info[3].As<Napi::Uint8Array>();
+  std::memcpy(reinterpret_cast<char*>(step.args.data()) + number(info[2]), bytes.Data(), bytes.ByteLength());
+  return info.Env().Undefined();
+}
+
+Napi::Value run_program(Info info) {
+  Opened& opened = get<Opened>(info[0]);
+  const auto deferred = Napi::Promise::Deferred::New(info.Env());
+  if (opened.running++ == 0) opened.tell.Ref(info.Env());
+  opened.runner->submit(get<ProgramRef>(info[1]), [&opened, deferred](std::optional<OpFailure> failure) {
+    opened.tell.NonBlockingCall([&opened, deferred, failure = std::move(failure)](Napi::Env env, Napi::Function) {
+      if (--opened.running == 0) opened.tell.Unref(env);
+      deferred.Resolve(outcome(env, failure));
+    });
+  });
+  return deferred.Promise();
+}
+
+Napi::Value run_program_sync(Info info) {
+  return outcome(info.Env(), get<Opened>(info[0]).device.execute(*get<ProgramRef>(info[1])));
+}
+
+Napi::Value time_read_loop(Info info) {
+  const double seconds = read_loop(get<Opened>(info[0]).device, pointer(info[1]), number(info[2]),
+                                   info[3].As<Napi::Number>().Uint32Value());
+  return Napi::Number::New(info.Env(), seconds);
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  const auto offer = [&](const char* name, Napi::Value (*function)(Info)) {
+    exports.Set(name, Napi::Function::New(env, function, name));
+  };
+  offer("openDevice", open_device);
+  offer("closeDevice", close_device);
+  offer("facts", facts);
+  offer("allocate", allocate);
+  offer("release", release);
+  offer("mapFile", map_file);
+  offer("unmapFile", unmap_file);
+  offer("arrayBuffer", array_buffer);
+  offer("detach", detach);
+  offer("indexOfByte", index_of_byte);
+  offer("openLibrary", open_library);
+  offer("closeLibrary", close_library);
+  offer("createProgram", create_program);
+  offer("patchProgram", patch_program);
+  offer("runProgram", run_program);
+  offer("runProgramSync", run_program_sync);
+  offer("timeReadLoop", time_read_loop);
+  return exports;
+}
+
+}  // namespace
+}  // namespace kl
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) { return kl::init(env, exports); }
+NODE_API_MODULE(kernlock, Init)

@@ -1,0 +1,69 @@
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { buildAddon } from "@kernlock/kernels/addon";
+import { fail, KernlockError } from "@kernlock/kernels/format";
+
+/** Things of the native side, named apart so that they are not mixed up. */
+export type DeviceHandle = { readonly brand: unique symbol };
+export type LibraryHandle = { readonly brand: unique symbol };
+export type ProgramHandle = { readonly brand: unique symbol };
+
+export interface StepFailure {
+  readonly step: number;
+  readonly status: number;
+  readonly text: string;
+}
+
+/** addon.cc, function by function. */
+export interface Addon {
+  openDevice(workers: number): DeviceHandle;
+  closeDevice(device: DeviceHandle): void;
+  facts(): { level: 1 | 2 | 3 | 4; cores: number };
+  allocate(device: DeviceHandle, bytes: number): bigint;
+  release(device: DeviceHandle, address: bigint, bytes: number): void;
+  mapFile(fd: number, offset: number, size: number): bigint;
+  unmapFile(address: bigint, size: number): void;
+  arrayBuffer(address: bigint, size: number): ArrayBuffer;
+  detach(buffer: ArrayBuffer): void;
+  indexOfByte(address: bigint, length: number, byte: number): number;
+  openLibrary(
+    fd: number,
+    device: DeviceHandle,
+  ): { handle: LibraryHandle; ops: { name: string; op: number; argsSize: number }[] };
+  closeLibrary(library: LibraryHandle): void;
+  createProgram(steps: { library: LibraryHandle; index: number; args: Uint8Array }[]): ProgramHandle;
+  patchProgram(program: ProgramHandle, step: number, offset: number, bytes: Uint8Array): void;
+  runProgram(device: DeviceHandle, program: ProgramHandle): Promise<StepFailure | undefined>;
+  runProgramSync(device: DeviceHandle, program: ProgramHandle): StepFailure | undefined;
+  timeReadLoop(device: DeviceHandle, address: bigint, bytes: number, repeats: number): number;
+}
+
+let loaded: Addon | undefined;
+
+/** Builds the addon when there is no build of these sources yet and returns its path; starts no thread and loads nothing. */
+export const addonPath = (): string =>
+  buildAddon({
+    name: "kernlock",
+    folder: import.meta.dirname,
+    sources: ["addon.cc", "cpu.cc", "library.cc", "pool.cc", "runner.cc"],
+    include: [abi, join(abi, "generated")],
+  });
+const abi = join(import.meta.dirname, "..", "..", "kernels", "abi");
+
+/** The addon, loaded on first use. @throws KL_ADDON_COMPILER, KL_ADDON_BUILD */
+export function addon(): Addon {
+  loaded ??= createRequire(import.meta.url)(addonPath()) as Addon;
+  return loaded;
+}
+
+/** Turns an error of the addon, which carries a code, into a KernlockError. */
+export function guarded<T>(work: (native: Addon) => T, remedy?: string): T {
+  try {
+    return work(addon());
+  } catch (error) {
+    if (error instanceof KernlockError || !(error instanceof Error) || !("code" in error)) throw error;
+    const code = String(error.code);
+    if (!code.startsWith("KL_")) throw error;
+    return fail(code as `KL_${string}`, error.message, remedy === undefined ? {} : { remedy });
+  }
+}
