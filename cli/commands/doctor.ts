@@ -1,0 +1,164 @@
+import { type Dirent, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { readMachineFacts } from "@kernlock/engine";
+import { modelFacts, openModel } from "@kernlock/engine/model";
+import { KernlockError } from "@kernlock/kernels/format";
+import { assertVerified, type Lock, openCache, verifyLocked } from "@kernlock/loader";
+import { type KernelFacts, type MachineFacts, plan } from "@kernlock/policies/compatibility";
+import type { Command } from "commander";
+import { collect, command, withProject } from "../command.ts";
+import { asKernlockError } from "../errors.ts";
+import { lockedKernelFacts, readLock, readPolicy } from "../locked.ts";
+import { bytesText, errorJson } from "../output.ts";
+import { type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
+import { findProject, type Project, type ProjectOptions } from "../project.ts";
+
+interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly text: string;
+  readonly error?: KernlockError;
+}
+
+export function doctorCommand(): Command {
+  return command<ProjectOptions & PlanFlags & { readonly model?: readonly string[] }>(
+    "doctor",
+    "answer before anything is loaded: this machine, the locked kernels, the cache, and what of each model can run",
+    (target) =>
+      withPlanFlags(withProject(target.option("--model <dir>", "a model folder to judge; may be repeated", collect))),
+    async ({ output, options }) => {
+      const machine = readMachineFacts();
+      const checks: Check[] = [];
+      const project = await attempt("project", checks, async () => {
+        const found = findProject(options);
+        return [found, `${found.lock}`] as const;
+      });
+      if (project !== undefined) await checkProject(project, options, machine, checks);
+      const ok = checks.every((check) => check.ok);
+      output.result(
+        {
+          ok,
+          machine,
+          checks: checks.map(({ name, ok: passed, text, error }) => ({
+            name,
+            ok: passed,
+            text,
+            ...(error === undefined ? {} : { error: errorJson(error) }),
+          })),
+        },
+        () => `${machineText(machine)}${checks.map(checkText).join("")}`,
+      );
+      return ok ? 0 : 1;
+    },
+  );
+}
+
+async function checkProject(
+  project: Project,
+  options: PlanFlags & { readonly model?: readonly string[] },
+  machine: MachineFacts,
+  checks: Check[],
+): Promise<void> {
+  const policy = await attempt("policy", checks, async () => {
+    const read = readPolicy(project);
+    return [
+      read,
+      `${project.policy}, ${read.digest}, dequantisation ${read.numerics.allowDequantization ? "allowed" : "not allowed"}`,
+    ] as const;
+  });
+  const lock = await attempt("lock", checks, async () => {
+    const read = readLock(project);
+    return [read, `${Object.keys(read.kernels).length} kernels from ${read.registry.origin}`] as const;
+  });
+  const cache = openCache(project.cache);
+  await attempt("cache", checks, async () => [undefined, cacheText(project.cache)] as const);
+  if (policy === undefined || lock === undefined) return;
+  await attempt("evidence", checks, async () => {
+    assertVerified(await verifyLocked({ lock, policy, cache, now: new Date() }));
+    return [undefined, "every pinned file, signature and rule holds"] as const;
+  });
+  const kernels = await attempt("kernels", checks, async () => {
+    const facts = await lockedKernelFacts(lock, cache);
+    return [facts, kernelsText(lock, facts)] as const;
+  });
+  if (kernels === undefined) return;
+  for (const path of options.model ?? [])
+    await attempt(`model ${path}`, checks, async () => {
+      const model = openModel(path);
+      try {
+        const result = plan({
+          model: modelFacts(model),
+          machine,
+          kernels,
+          request: planRequest(
+            options,
+            policy,
+            kernels.map((kernel) => kernel.name),
+          ),
+        });
+        const growth = result.conversions.find((conversion) => conversion.kind === "dequantize");
+        const format =
+          growth === undefined
+            ? `experts stay ${result.expertLayout}`
+            : `experts grow to ${bytesText(growth.bytes)} of bf16`;
+        return [
+          undefined,
+          `runs on ${result.device} in mode ${result.mode}; ${format}; needs ${bytesText(result.memory.total)} of ${bytesText(result.memory.available)}`,
+        ] as const;
+      } finally {
+        model.close();
+      }
+    });
+}
+
+async function attempt<T>(
+  name: string,
+  checks: Check[],
+  check: () => Promise<readonly [T, string]>,
+): Promise<T | undefined> {
+  try {
+    const [value, text] = await check();
+    checks.push({ name, ok: true, text });
+    return value;
+  } catch (error) {
+    if (error instanceof KernlockError && error.code === "KL_CLI_USAGE") throw error;
+    const known = asKernlockError(error);
+    checks.push({ name, ok: false, text: known.message, error: known });
+    return undefined;
+  }
+}
+
+function machineText(machine: MachineFacts): string {
+  const { cpu, memory, libc } = machine;
+  const gpus = machine.cuda?.devices
+    .map((device) => `${device.name} (${device.architecture}, ${bytesText(device.memory)})`)
+    .join(", ");
+  return [
+    `machine   ${machine.os} ${machine.arch}, ${libc.family} ${libc.version}`,
+    `cpu       ${cpu.model}, ${cpu.level}, ${cpu.cores} cores`,
+    `memory    ${bytesText(memory.available)} of ${bytesText(memory.total)} available`,
+    `gpu       ${gpus ?? "no CUDA driver: CUDA kernels cannot run here"}`,
+    "",
+  ].join("\n");
+}
+
+function checkText({ name, ok, text, error }: Check): string {
+  const remedy = error?.remedy === undefined ? "" : `          ${error.remedy}\n`;
+  return `${ok ? "ok  " : "NO  "}  ${name}: ${error === undefined ? text : `[${error.code}] ${text}`}\n${remedy}`;
+}
+
+function kernelsText(lock: Lock, facts: readonly KernelFacts[]): string {
+  const variants = facts.map((kernel) => `${kernel.name} ${kernel.version} ${kernel.descriptor.variant}`);
+  return `${Object.keys(lock.kernels).length} packages: ${variants.join("; ")}`;
+}
+
+function cacheText(folder: string): string {
+  let files: Dirent[] = [];
+  try {
+    files = readdirSync(join(folder, "blobs", "sha256"), { withFileTypes: true });
+  } catch {
+    return `${folder}, empty`;
+  }
+  const bytes = files.reduce((sum, file) => sum + statSync(join(folder, "blobs", "sha256", file.name)).size, 0);
+  return `${folder}, ${files.length} blobs, ${bytesText(bytes)}`;
+}

@@ -1,0 +1,169 @@
+import { readFileSync } from "node:fs";
+import {
+  type BatchItem,
+  type Engine,
+  type GenerateRequest,
+  type GenerateResult,
+  readMachineFacts,
+  startEngine,
+} from "@kernlock/engine";
+import { openModel } from "@kernlock/engine/model";
+import { fail, KernlockError } from "@kernlock/kernels/format";
+import { type Command, Option } from "commander";
+import { command, withProject } from "../command.ts";
+import { loadLocked } from "../locked.ts";
+import { writeLogits } from "../logits.ts";
+import { errorJson, type Output } from "../output.ts";
+import { type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
+import { planSummary, runRecordText } from "../plan-text.ts";
+import { findProject, type ProjectOptions } from "../project.ts";
+import { type GenerateFlags, requestFromFlags, requestsFromFile } from "../requests.ts";
+
+interface Options extends ProjectOptions, GenerateFlags, PlanFlags {
+  readonly model: string;
+  readonly logits?: string;
+  readonly record?: boolean;
+}
+
+export function withSampling(target: Command): Command {
+  return target
+    .addOption(
+      new Option("--reasoning <effort>", "reasoning effort for the chat template").choices(["low", "medium", "high"]),
+    )
+    .option("--max-new-tokens <n>", "stop after so many new tokens (default 256; 0 runs the prompt alone)")
+    .option("--ignore-eos", "go on after a stop token")
+    .option("--greedy", "always the most likely token")
+    .option("--temperature <t>", "sampling temperature")
+    .option("--top-p <p>", "sample from the smallest set with this probability")
+    .option("--top-k <k>", "sample from the k most likely tokens (0: off)")
+    .option("--seed <n>", "same seed, same tokens");
+}
+
+export function generateCommand(): Command {
+  return command<Options>(
+    "generate",
+    "run a model on one prompt or many, with locked and verified kernels only",
+    (target) =>
+      withSampling(
+        withPlanFlags(
+          withProject(
+            target
+              .requiredOption(
+                "--model <dir>",
+                "folder of a gpt-oss checkpoint, or a name in the local Hugging Face cache",
+              )
+              .option("--prompt <text>", "text; special tokens in it count")
+              .option("--chat <text>", "one message of a user, rendered with the model's chat template")
+              .option("--token-ids <ids>", "token ids: 1,2,3")
+              .option("--requests <file>", "JSON lines, one request each; prints one object a line"),
+          ),
+        ),
+      )
+        .option("--logits <file>", "write all logits (safetensors: logits_0, logits_1, …)")
+        .option("--record", "print the run record after the answer"),
+    async ({ output, options }) => {
+      const parsed = requestFromFlags(options, options.logits !== undefined);
+      if ("file" in parsed) {
+        const items = requestsFromFile(readRequests(parsed.file), parsed.defaults, options.logits !== undefined);
+        return withEngine(options, output, (engine) => runMany(engine, items, options));
+      }
+      return withEngine(options, output, (engine) => runOne(engine, parsed, options, output));
+    },
+  );
+}
+
+/** Opens the model, verifies and seals the kernels, starts the engine, and puts everything away afterwards. */
+export async function withEngine<T>(
+  options: ProjectOptions & PlanFlags & { readonly model: string },
+  output: Output,
+  use: (engine: Engine) => Promise<T>,
+): Promise<T> {
+  const project = findProject(options);
+  const machine = readMachineFacts();
+  const model = openModel(options.model);
+  try {
+    const { loaded, policy } = await loadLocked(project, machine);
+    try {
+      const engine = await startEngine({
+        kernels: loaded.kernels,
+        model,
+        request: planRequest(
+          options,
+          policy,
+          loaded.kernels.map((kernel) => kernel.name),
+        ),
+        onPlan: (plan) => output.note(planSummary(plan)),
+        onProgress: (done, total) =>
+          output.progress(`weights ${total === 0 ? 100 : Math.floor((100 * done) / total)} %`),
+      });
+      try {
+        return await use(engine);
+      } finally {
+        await engine.close();
+      }
+    } finally {
+      loaded.close();
+    }
+  } finally {
+    model.close();
+  }
+}
+
+function readRequests(file: string): string {
+  try {
+    return readFileSync(file === "-" ? 0 : file, "utf8");
+  } catch (error) {
+    return fail("KL_CLI_FILE", `cannot read ${file} (${(error as NodeJS.ErrnoException).code ?? "unknown error"})`, {
+      remedy: "Name a file of JSON lines, or - for standard input.",
+      cause: error,
+    });
+  }
+}
+
+async function runOne(engine: Engine, request: GenerateRequest, options: Options, output: Output): Promise<number> {
+  const controller = new AbortController();
+  process.once("SIGINT", () => controller.abort());
+  const generated = await engine.generate(request, {
+    signal: controller.signal,
+    ...(output.json ? {} : { onToken: (event) => process.stdout.write(event.text ?? `${event.id} `) }),
+  });
+  if (options.logits !== undefined) writeLogits(options.logits, [generated.logits]);
+  output.result(generated.result, () => "\n");
+  if (!output.json) {
+    output.note(timingText(generated.result));
+    if (options.record === true) output.note(runRecordText(generated.result.run_record));
+  }
+  return 0;
+}
+
+async function runMany(
+  engine: Engine,
+  items: readonly (GenerateRequest | KernlockError)[],
+  options: Options,
+): Promise<number> {
+  const requests = items.filter((item): item is GenerateRequest => !(item instanceof KernlockError));
+  const done = (await engine.generateAll(requests))[Symbol.iterator]();
+  const results = items.map(
+    (item): BatchItem => (item instanceof KernlockError ? { ok: false, error: item } : next(done)),
+  );
+  if (options.logits !== undefined)
+    writeLogits(
+      options.logits,
+      results.map((item) => (item.ok ? item.value.logits : null)),
+    );
+  for (const item of results)
+    process.stdout.write(`${JSON.stringify(item.ok ? item.value.result : { error: errorJson(item.error) })}\n`);
+  return results.every((item) => item.ok) ? 0 : 1;
+}
+
+function next(items: Iterator<BatchItem>): BatchItem {
+  const item = items.next();
+  if (item.done === true) throw new Error("the engine returned fewer results than it got requests");
+  return item.value;
+}
+
+export function timingText({ timing, finish_reason }: GenerateResult): string {
+  const speed = timing.decode_tokens_per_second;
+  const rate = speed === null ? "" : `, ${speed.toFixed(1)} tokens/s`;
+  return `[${timing.prompt_tokens} prompt tokens in ${timing.prefill_ms.toFixed(0)} ms, ${timing.new_tokens} new${rate}, ended by ${finish_reason}]`;
+}

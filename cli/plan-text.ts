@@ -1,0 +1,57 @@
+import type { RunRecordEntry } from "@kernlock/engine";
+import type { Plan } from "@kernlock/policies/compatibility";
+import { bytesText, table } from "./output.ts";
+
+/** A few lines: what runs, what is converted, what it takes. */
+export function planSummary(plan: Plan): string {
+  const kernels = [...new Set(plan.ops.map((op) => `${op.kernel} ${op.version}`))].join(", ");
+  const lines = [
+    `plan: ${plan.model} on ${plan.device}, mode ${plan.mode}, experts ${plan.expertLayout}, ${plan.workers} threads`,
+    `  kernels: ${kernels}`,
+    `  memory: weights ${bytesText(plan.memory.weights)}, cache ${bytesText(plan.memory.kv)}, workspace ${bytesText(plan.memory.workspace)} of ${bytesText(plan.memory.available)} available`,
+    ...plan.conversions.map(
+      (c) => `  decision: ${c.kind} ${c.tensors} to ${c.to} (${bytesText(c.bytes)}) by ${c.kernel}: ${c.reason.text}`,
+    ),
+  ];
+  return lines.join("\n");
+}
+
+/** The whole plan as a table. */
+export function planText(plan: Plan): string {
+  const rows = plan.ops.map((op) => [
+    op.covers.join("+"),
+    layersText(op.layers),
+    op.bucket,
+    op.op,
+    `${op.kernel} ${op.version}`,
+    op.variant,
+    op.layout ?? "-",
+    op.digest.slice(0, 19),
+    op.reason.text,
+  ]);
+  return `${planSummary(plan)}\n\n${table([["nodes", "layers", "bucket", "op", "kernel", "variant", "layout", "digest", "reason"], ...rows])}`;
+}
+
+export function runRecordText(record: readonly RunRecordEntry[]): string {
+  const rows = record.map((entry) => [
+    entry.node,
+    layersText(entry.layers),
+    entry.bucket,
+    entry.op,
+    `${entry.kernel} ${entry.version}`,
+    entry.digest.slice(0, 19),
+    entry.signer.slice(0, 19),
+  ]);
+  return `run record\n${table([["node", "layers", "bucket", "op", "kernel", "digest", "signer"], ...rows])}`;
+}
+
+/** 0-5, 7 for [0, 1, 2, 3, 4, 5, 7]. */
+export function layersText(layers: readonly number[]): string {
+  const runs: [number, number][] = [];
+  for (const layer of [...layers].sort((a, b) => a - b)) {
+    const last = runs.at(-1);
+    if (last !== undefined && layer === last[1] + 1) last[1] = layer;
+    else runs.push([layer, layer]);
+  }
+  return runs.length === 0 ? "-" : runs.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(", ");
+}

@@ -1,0 +1,43 @@
+import { readFileSync } from "node:fs";
+import { RegistryClient } from "@kernlock/kernels/oci";
+import { parseManifest } from "@kernlock/loader";
+import type { Command } from "commander";
+import { usage } from "./errors.ts";
+import { findProject, type ProjectOptions, readProjectFile } from "./project.ts";
+
+export interface RegistryFlags {
+  readonly registry?: string;
+  readonly tokenFile?: string;
+  readonly ca?: string;
+}
+
+export function withRegistry(target: Command): Command {
+  return target
+    .option("--registry <url>", "origin of the registry (default: the one in kernels.json)")
+    .option("--token-file <file>", "file that holds the token (default: the variable KERNLOCK_TOKEN)")
+    .option("--ca <file>", "certificate authorities to trust (PEM), for private TLS");
+}
+
+/** A client for the registry that the flags name. A token never stands on a command line: others could read it there. */
+export function registryClient(flags: RegistryFlags, origin: string): RegistryClient {
+  const token = flags.tokenFile === undefined ? process.env.KERNLOCK_TOKEN : readText(flags.tokenFile).trim();
+  return new RegistryClient({
+    origin,
+    ...(token === undefined || token === "" ? {} : { token }),
+    ...(flags.ca === undefined ? {} : { ca: readText(flags.ca) }),
+  });
+}
+
+export function registryOrigin(flags: RegistryFlags & ProjectOptions): string {
+  if (flags.registry !== undefined) return flags.registry.replace(/\/+$/, "");
+  const project = findProject(flags);
+  return parseManifest(readProjectFile(project.manifest, "Name a registry with --registry.")).registry;
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    return usage(`cannot read ${path} (${(error as NodeJS.ErrnoException).code ?? "unknown error"})`);
+  }
+}
