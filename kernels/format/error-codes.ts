@@ -23,6 +23,7 @@ export const errorCodes = {
   KL_VARIANT_SHAPE: "variant.json lacks a field or has a wrong one",
   KL_VARIANT_WORKSPACE: "a workspace rule cannot be computed",
   // oci: registry client and layout
+  KL_OCI_ABORTED: "a request was stopped by its caller",
   KL_OCI_AUTH: "the registry refuses the token, or wants one",
   KL_OCI_BLOB_MISSING: "a blob is not there",
   KL_OCI_BUNDLE: "a bundle's referrer manifest is malformed",
