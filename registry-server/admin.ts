@@ -1,4 +1,8 @@
-import { openCatalog } from "./store/catalog.ts";
+import { randomBytes } from "node:crypto";
+import { fail } from "@kernlock/kernels/format";
+import { parsePolicy } from "@kernlock/policies/trust";
+import { type Catalog, openCatalog } from "./store/catalog.ts";
+import { hashToken, newToken } from "./tokens.ts";
 
 export type Visibility = "public" | "private";
 export type TokenScope = "read" | "write";
@@ -45,4 +49,58 @@ export interface Admin {
 export function openAdmin(options: { dataFolder: string; now?: () => Date }): Admin {
   const catalog = openCatalog(options.dataFolder);
   return createAdmin(catalog, options.now ?? (() => new Date()));
+}
+
+/** Package and namespace segments, as in `namespace/name`. */
+export const segmentPattern = /^[a-z0-9]+(?:[._-][a-z0-9]+)*$/;
+
+export function createAdmin(catalog: Catalog, now: () => Date): Admin {
+  const known = (name: string) =>
+    catalog.namespace(name) ??
+    fail("KL_REGISTRY_NAMESPACE_UNKNOWN", `There is no namespace "${name}".`, {
+      remedy: "Create it with `kernlock registry namespace`.",
+      details: { namespace: name },
+    });
+  return {
+    createNamespace({ name, visibility = "public", policy }) {
+      if (!segmentPattern.test(name) || name.length > 64) {
+        fail("KL_REGISTRY_NAME_INVALID", `"${name}" is not a namespace name.`, {
+          remedy: "Use lower case letters and digits, with single dots, dashes or underscores between them.",
+        });
+      }
+      parsePolicy(policy);
+      if (!catalog.addNamespace({ name, visibility, policy, createdAt: now().toISOString() })) {
+        fail("KL_REGISTRY_NAMESPACE_EXISTS", `The namespace "${name}" exists.`, { remedy: "Choose another name." });
+      }
+      return known(name);
+    },
+    setPolicy({ namespace, policy }) {
+      known(namespace);
+      parsePolicy(policy);
+      catalog.setPolicy(namespace, policy);
+      return known(namespace);
+    },
+    getNamespace: (name) => catalog.namespace(name),
+    listNamespaces: () => catalog.namespaces(),
+    createToken({ namespace, scope, label = "", expiresAt }) {
+      known(namespace);
+      const token = newToken();
+      const info: TokenInfo = {
+        id: randomBytes(6).toString("hex"),
+        namespace,
+        scope,
+        label,
+        createdAt: now().toISOString(),
+        expiresAt: expiresAt?.toISOString() ?? null,
+      };
+      catalog.addToken(info, hashToken(token));
+      return { ...info, token };
+    },
+    listTokens(namespace) {
+      known(namespace);
+      return catalog.tokens(namespace);
+    },
+    revokeToken: (id) => catalog.removeToken(id),
+    close: () => catalog.close(),
+  };
 }

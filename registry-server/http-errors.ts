@@ -1,0 +1,81 @@
+/** From Kernlock's codes to HTTP status and the fixed codes of the OCI distribution specification. */
+import { KernlockError } from "@kernlock/kernels/format";
+
+export interface HttpError {
+  readonly status: number;
+  readonly oci: string;
+  readonly error: KernlockError;
+}
+
+const table: Readonly<Record<string, readonly [status: number, oci: string]>> = {
+  KL_REGISTRY_UNAUTHORIZED: [401, "UNAUTHORIZED"],
+  KL_REGISTRY_TOKEN_MALFORMED: [401, "UNAUTHORIZED"],
+  KL_REGISTRY_TOKEN_UNKNOWN: [401, "UNAUTHORIZED"],
+  KL_REGISTRY_TOKEN_SCOPE: [403, "DENIED"],
+  KL_REGISTRY_TOKEN_NAMESPACE: [403, "DENIED"],
+  KL_REGISTRY_NAME_INVALID: [400, "NAME_INVALID"],
+  KL_REGISTRY_NAMESPACE_UNKNOWN: [404, "NAME_UNKNOWN"],
+  KL_REGISTRY_NAMESPACE_EXISTS: [409, "DENIED"],
+  KL_REGISTRY_KERNEL_UNKNOWN: [404, "NAME_UNKNOWN"],
+  KL_REGISTRY_VERSION_UNKNOWN: [404, "MANIFEST_UNKNOWN"],
+  KL_REGISTRY_VERSION_EXISTS: [409, "DENIED"],
+  KL_REGISTRY_VERSION_INVALID: [400, "MANIFEST_INVALID"],
+  KL_REGISTRY_IMMUTABLE: [405, "UNSUPPORTED"],
+  KL_REGISTRY_DIGEST_INVALID: [400, "DIGEST_INVALID"],
+  KL_REGISTRY_DIGEST_MISMATCH: [400, "DIGEST_INVALID"],
+  KL_REGISTRY_BLOB_UNKNOWN: [404, "BLOB_UNKNOWN"],
+  KL_REGISTRY_BLOB_TOO_LARGE: [413, "SIZE_INVALID"],
+  KL_REGISTRY_UPLOAD_UNKNOWN: [404, "BLOB_UPLOAD_UNKNOWN"],
+  KL_REGISTRY_UPLOAD_CUT: [400, "BLOB_UPLOAD_INVALID"],
+  KL_REGISTRY_UPLOAD_RANGE: [416, "BLOB_UPLOAD_INVALID"],
+  KL_REGISTRY_UPLOAD_BUSY: [409, "BLOB_UPLOAD_INVALID"],
+  KL_REGISTRY_UPLOAD_LIMIT: [429, "TOOMANYREQUESTS"],
+  KL_REGISTRY_LENGTH_MISMATCH: [400, "SIZE_INVALID"],
+  KL_REGISTRY_RANGE_INVALID: [416, "BLOB_UNKNOWN"],
+  KL_REGISTRY_MANIFEST_UNKNOWN: [404, "MANIFEST_UNKNOWN"],
+  KL_REGISTRY_MANIFEST_INVALID: [400, "MANIFEST_INVALID"],
+  KL_REGISTRY_MANIFEST_INCOMPLETE: [400, "MANIFEST_BLOB_UNKNOWN"],
+  KL_REGISTRY_MANIFEST_TOO_LARGE: [413, "SIZE_INVALID"],
+  KL_REGISTRY_NOT_FOUND: [404, "UNSUPPORTED"],
+  KL_REGISTRY_BAD_REQUEST: [400, "UNSUPPORTED"],
+  KL_REGISTRY_STORAGE_FULL: [507, "UNSUPPORTED"],
+  KL_REGISTRY_INTERNAL: [500, "UNSUPPORTED"],
+};
+
+export function toHttpError(thrown: unknown): HttpError {
+  const error = toKernlockError(thrown);
+  const known = table[error.code];
+  if (known !== undefined) return { status: known[0], oci: known[1], error };
+  // Codes of other areas reach a client only when what it published was judged.
+  if (/^KL_(BUNDLE|POLICY|VERDICT|TRUST)_/.test(error.code)) return { status: 403, oci: "DENIED", error };
+  return { status: 400, oci: "MANIFEST_INVALID", error };
+}
+
+function toKernlockError(thrown: unknown): KernlockError {
+  if (thrown instanceof KernlockError) return thrown;
+  const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown };
+  if (code === "ENOSPC" || code === "SQLITE_FULL" || code === "EDQUOT") {
+    return new KernlockError("KL_REGISTRY_STORAGE_FULL", "The registry has no room left; nothing was stored.", {
+      remedy: "Ask the registry's operator for more room, then try again.",
+      cause: thrown,
+    });
+  }
+  if (typeof statusCode === "number" && statusCode >= 400 && statusCode < 500) {
+    return new KernlockError("KL_REGISTRY_BAD_REQUEST", "The request is malformed.", {
+      remedy: "See docs/registry-api.md for what the registry takes.",
+      cause: thrown,
+    });
+  }
+  return new KernlockError("KL_REGISTRY_INTERNAL", "The registry failed; what was asked did not happen.", {
+    remedy: "Try again; if it stays, look for this request's id in the registry's log.",
+    cause: thrown,
+  });
+}
+
+/** The OCI error envelope. */
+export function envelope(error: HttpError): string {
+  const { code, message, remedy, details } = error.error;
+  return JSON.stringify({
+    errors: [{ code: error.oci, message, detail: { code, ...(remedy === undefined ? {} : { remedy }), ...details } }],
+  });
+}

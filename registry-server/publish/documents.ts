@@ -1,0 +1,118 @@
+/** What readers get about a version, rendered once when it is published. */
+import { type Digest, mediaTypes, type Variant } from "@kernlock/kernels/format";
+import type { KernelIndex } from "@kernlock/kernels/oci";
+import type { AcceptedStatement, Requirement, Verdict } from "@kernlock/policies/trust";
+import semver from "semver";
+import type { NewVersion } from "../store/catalog.ts";
+import { cardText, renderCard } from "./card.ts";
+import type { PublishedVariant, PublishRequest } from "./publish.ts";
+
+/** Body of `GET /api/v1/kernels/<namespace>/<name>/<version>`. */
+export interface VersionDocument {
+  readonly schema: "kernlock.registry.version/v1";
+  readonly name: string;
+  readonly version: string;
+  /** Of the index: what a lock pins, and what any OCI client can pull. */
+  readonly digest: Digest;
+  readonly media_type: string;
+  readonly size: number;
+  readonly description: string;
+  readonly license: string;
+  readonly source: { readonly repository: string; readonly revision: string };
+  readonly published_at: string;
+  /** Key fingerprints of the publishers whose evidence was accepted. */
+  readonly signers: readonly Digest[];
+  /** Builder ids that these statements name. */
+  readonly builders: readonly string[];
+  readonly statements: readonly AcceptedStatement[];
+  readonly variants: readonly VariantDocument[];
+  /** Why the registry let it in, at the time it was published. */
+  readonly verdict: Requirement;
+}
+
+export interface VariantDocument {
+  readonly variant: string;
+  readonly manifest: { readonly digest: Digest; readonly size: number };
+  readonly abi: number;
+  readonly abi_build: Digest;
+  readonly platform: Variant["platform"];
+  readonly backend: Variant["backend"];
+  readonly files: Variant["files"];
+  readonly ops: Variant["ops"];
+  readonly signers: readonly Digest[];
+}
+
+export function renderVersion(published: {
+  readonly request: PublishRequest;
+  readonly index: KernelIndex;
+  readonly variants: readonly PublishedVariant[];
+  readonly verdict: Verdict;
+  readonly publishedAt: string;
+  readonly card: string;
+}): { document: string; card: string; kernel: NewVersion["kernel"] } {
+  const { request, index, variants, verdict, publishedAt } = published;
+  const signersOf = (subject: Digest) =>
+    distinct(verdict.accepted.filter((s) => s.subject === subject).map((s) => s.signer));
+  const document: VersionDocument = {
+    schema: "kernlock.registry.version/v1",
+    name: index.name,
+    version: index.version,
+    digest: request.index.digest,
+    media_type: mediaTypes.index,
+    size: request.index.bytes.byteLength,
+    description: index.description,
+    license: index.licenses,
+    source: { repository: index.source, revision: index.revision },
+    published_at: publishedAt,
+    signers: distinct(verdict.accepted.map((s) => s.signer)),
+    builders: distinct(verdict.accepted.map((s) => s.builder)),
+    statements: verdict.accepted,
+    variants: variants.map(({ key, manifest, manifestSize, variant }) => ({
+      variant: key,
+      manifest: { digest: manifest, size: manifestSize },
+      abi: variant.abi,
+      abi_build: variant.abi_build,
+      platform: variant.platform,
+      backend: variant.backend,
+      files: variant.files,
+      ops: variant.ops,
+      signers: signersOf(manifest),
+    })),
+    verdict: verdict.tree,
+  };
+  const card = renderCard(published.card);
+  return {
+    document: JSON.stringify(document),
+    card,
+    kernel(others) {
+      if (latestOf([...others, index.version]) !== index.version) return null;
+      const ops = variants.flatMap(({ variant }) => variant.ops);
+      return {
+        row: {
+          repository: index.name,
+          namespace: request.namespace,
+          latest: index.version,
+          summary: index.description,
+          license: index.licenses,
+          publishedAt,
+        },
+        search: {
+          summary: index.description,
+          ops: distinct(ops.flatMap((op) => [op.name, op.path, op.mode, ...op.covers])).join(" "),
+          backends: distinct(variants.flatMap(({ key, variant }) => [key, variant.backend.kind])).join(" "),
+          card: cardText(card),
+        },
+      };
+    },
+  };
+}
+
+/** The highest release, or the highest prerelease where there is no release. */
+export function latestOf(versions: readonly string[]): string | undefined {
+  const sorted = semver.rsort([...versions]);
+  return sorted.find((version) => semver.prerelease(version) === null) ?? sorted[0];
+}
+
+function distinct<T extends string>(values: readonly T[]): T[] {
+  return [...new Set(values)].sort();
+}
