@@ -85,8 +85,8 @@ const u32 = scalar("u32");
 const f32 = scalar("f32");
 const u64 = scalar("u64");
 const pointer =
-  (access: Access, nullable: boolean) =>
-  <N extends string>(name: N, shape: string, doc = "") =>
+  <A extends Access, L extends boolean>(access: A, nullable: L) =>
+  <N extends string, S extends string>(name: N, shape: S, doc = "") =>
     ({ name, kind: "ptr", shape, access, nullable, doc }) as const;
 const input = pointer("in", false);
 const optional = pointer("in", true);
@@ -370,7 +370,8 @@ export const ops = {
   }),
   norm_qkv_rope_kv: op({
     covers: ["norm", "qkv", "rope", "kv_write"],
-    summary: "rmsnorm of the stream, then qkv_rope_kv; the normed rows are rounded to the activation dtype as rmsnorm does",
+    summary:
+      "rmsnorm of the stream, then qkv_rope_kv; the normed rows are rounded to the activation dtype as rmsnorm does",
     fields: [
       dtype,
       streamDtype,
