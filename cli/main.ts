@@ -1,21 +1,25 @@
 import { readFileSync } from "node:fs";
 import { KernlockError } from "@kernlock/kernels/format";
 import { Command, CommanderError } from "commander";
-import { buildCommand } from "./commands/build.ts";
-import { chatCommand } from "./commands/chat.ts";
-import { doctorCommand } from "./commands/doctor.ts";
-import { fetchCommand } from "./commands/fetch.ts";
-import { generateCommand } from "./commands/generate.ts";
-import { infoCommand } from "./commands/info.ts";
-import { inspectCommand } from "./commands/inspect.ts";
-import { lockCommand } from "./commands/lock.ts";
-import { planCommand } from "./commands/plan.ts";
-import { publishCommand } from "./commands/publish.ts";
-import { registryCommand } from "./commands/registry.ts";
-import { searchCommand } from "./commands/search.ts";
-import { verifyCommand } from "./commands/verify.ts";
 import { exit } from "./errors.ts";
 import { createOutput } from "./output.ts";
+
+/** Each command's module is read when it is asked for: `plan` must not wait for a web server, nor need its database. */
+const commands = {
+  registry: async () => (await import("./commands/registry.ts")).registryCommand(),
+  build: async () => (await import("./commands/build.ts")).buildCommand(),
+  publish: async () => (await import("./commands/publish.ts")).publishCommand(),
+  search: async () => (await import("./commands/search.ts")).searchCommand(),
+  info: async () => (await import("./commands/info.ts")).infoCommand(),
+  lock: async () => (await import("./commands/lock.ts")).lockCommand(),
+  fetch: async () => (await import("./commands/fetch.ts")).fetchCommand(),
+  verify: async () => (await import("./commands/verify.ts")).verifyCommand(),
+  doctor: async () => (await import("./commands/doctor.ts")).doctorCommand(),
+  inspect: async () => (await import("./commands/inspect.ts")).inspectCommand(),
+  plan: async () => (await import("./commands/plan.ts")).planCommand(),
+  generate: async () => (await import("./commands/generate.ts")).generateCommand(),
+  chat: async () => (await import("./commands/chat.ts")).chatCommand(),
+} as const;
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -26,22 +30,9 @@ const program = new Command("kernlock")
   .version(version)
   .showHelpAfterError(false);
 
-for (const make of [
-  registryCommand,
-  buildCommand,
-  publishCommand,
-  searchCommand,
-  infoCommand,
-  lockCommand,
-  fetchCommand,
-  verifyCommand,
-  doctorCommand,
-  inspectCommand,
-  planCommand,
-  generateCommand,
-  chatCommand,
-])
-  program.addCommand(make());
+const wanted = process.argv[2] ?? "";
+const names: readonly string[] = Object.hasOwn(commands, wanted) ? [wanted] : Object.keys(commands);
+for (const name of names) program.addCommand(await commands[name as keyof typeof commands]());
 
 for (const command of allCommands(program)) command.exitOverride().configureOutput({ outputError: () => {} });
 
