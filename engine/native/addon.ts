@@ -1,6 +1,6 @@
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { buildAddon } from "@kernlock/kernels/addon";
+import { buildAddon } from "@kernlock/kernels/build/addon";
 import { fail, KernlockError } from "@kernlock/kernels/format";
 
 /** Things of the native side, named apart so that they are not mixed up. */
