@@ -27,6 +27,7 @@ const DT = {
   RUNPATH: 29,
   FLAGS: 30,
   PREINIT_ARRAY: 32,
+  RELRSZ: 35,
   RELR: 36,
   GNU_HASH: 0x6ffffef5,
   CONFIG: 0x6ffffefa,
@@ -170,11 +171,11 @@ function readRelocations(
   if ((get(DT.RELAENT) ?? relaSize) !== relaSize || (get(DT.PLTREL) ?? DT.RELA) !== DT.RELA) {
     fail("KL_ELF_DYNAMIC", "The ELF file has relocations of a size or kind that x86-64 does not use.");
   }
-  // Packed relative relocations need a reader of their own; our linker does not write them unasked.
-  if (get(DT.RELR) !== undefined)
-    fail("KL_ELF_DYNAMIC", "The ELF file has packed relocations, which are not accepted.");
   const writable = loads.filter((s) => (s.flags & 2) !== 0);
   const result = { indirect: 0, inText: false, highestSymbol: 0 };
+  const target = (address: number) => {
+    if (!writable.some((s) => address >= s.address && address + 8 <= s.address + s.memorySize)) result.inText = true;
+  };
   for (const [start, bytes] of [
     [get(DT.RELA), get(DT.RELASZ)],
     [get(DT.JMPREL), get(DT.PLTRELSZ)],
@@ -185,13 +186,38 @@ function readRelocations(
     }
     const table = locate(start, bytes, "relocations");
     for (let at = table; at < table + bytes; at += relaSize) {
-      const target = Number(file.bits64(at));
+      target(Number(file.bits64(at)));
       if (file.u32(at + 8) === R_X86_64_IRELATIVE) result.indirect++;
       result.highestSymbol = Math.max(result.highestSymbol, file.u32(at + 12));
-      if (!writable.some((s) => target >= s.address && target + 8 <= s.address + s.memorySize)) result.inText = true;
     }
   }
+  readPacked(file, get, locate, target);
   return result;
+}
+
+/** DT_RELR: an even word is an address, an odd one a bitmap of the 63 words that follow the last address. */
+function readPacked(
+  file: Reader,
+  get: Dynamic["get"],
+  locate: Dynamic["locate"],
+  target: (address: number) => void,
+): void {
+  const [start, bytes] = [get(DT.RELR), get(DT.RELRSZ)];
+  if (start === undefined) return;
+  if (bytes === undefined || bytes % 8 !== 0)
+    return fail("KL_ELF_DYNAMIC", "The ELF file's packed relocations are malformed.");
+  const table = locate(start, bytes, "relocations");
+  let next = 0;
+  for (let at = table; at < table + bytes; at += 8) {
+    const word = file.bits64(at);
+    if ((word & 1n) === 0n) {
+      target(Number(word));
+      next = Number(word) + 8;
+      continue;
+    }
+    for (let bit = 0; bit < 63; bit++) if (((word >> BigInt(bit + 1)) & 1n) === 1n) target(next + bit * 8);
+    next += 63 * 8;
+  }
 }
 
 function readVersions(d: Pick<Dynamic, "file" | "get" | "locate" | "name">): Record<string, string[]> {
