@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, dirname, join } from "node:path";
-import { fail } from "../../format/errors.ts";
+import { fail } from "../format/errors.ts";
 
 /** Builds our own native addons; apart from the package builder, so that a host process need not load that. */
 export interface AddonOptions {
