@@ -1,10 +1,32 @@
-import { fail } from "@kernlock/kernels/format";
-import type { Policy } from "@kernlock/policies/trust";
+import { closeSync, writeSync } from "node:fs";
+import { abiBuild } from "@kernlock/kernels/abi";
+import {
+  digestOf,
+  type ErrorCode,
+  fail,
+  KernlockError,
+  payloadFiles,
+  type VariantFile,
+} from "@kernlock/kernels/format";
+import { checkSharedObject, inspectElf } from "@kernlock/kernels/inspect";
+import type { Policy, Verdict } from "@kernlock/policies/trust";
 import type { Cache } from "./cache.ts";
-import type { AuditLine, Loaded, LoadMachine, Lock, SealedFile } from "./types.ts";
+import { assertPinned, judgeLocked, type ReadKernel, readContents } from "./contents.ts";
+import { misfit } from "./fit.ts";
+import { loadNative, type Native, readSealed, requiredSeals } from "./native/index.ts";
+import type {
+  AuditLine,
+  Loaded,
+  LoadMachine,
+  Lock,
+  LockedKernel,
+  SealedFile,
+  SealedKernel,
+  SkippedVariant,
+} from "./types.ts";
+import { lockProblems, selected } from "./verify.ts";
 
-/** Verifies, then seals the payload files of every locked variant that fits the machine. */
-export async function loadKernels(request: {
+interface Request {
   readonly lock: Lock;
   readonly policy: Policy;
   readonly cache: Cache;
@@ -16,7 +38,214 @@ export async function loadKernels(request: {
   readonly onAudit?: (line: AuditLine) => void;
   /** Called once a file is sealed, before it is hashed: here tests rewrite the cache. */
   readonly onSealed?: (file: SealedFile) => void | Promise<void>;
-}): Promise<Loaded> {
-  void request;
-  return fail("KL_LOCK_MALFORMED", "not yet");
+}
+
+type Variant = ReadKernel["variants"][number];
+
+/** KL_ABI of kernlock.h. */
+const abiVersion = 0;
+
+/** Libraries that a kernel may need: the C library and its mathematics, nothing else. */
+const allowedLibraries = ["libc.so.6", "libm.so.6"];
+
+/**
+ * Verifies, judges and seals every locked variant that fits the machine; all or nothing.
+ *
+ * Per kernel: documents compared with the lock, bundles verified, policy asked, evidence compared with the pins. Per
+ * variant that fits: ABI; then each payload file is copied from the cache into a memory file of its own, sealed, hashed
+ * by reading the sealed file back, and inspected from the same bytes. Other files are not read.
+ *
+ * Throws the codes of `verifyLocked`, KL_LOAD_ABI_VERSION, KL_LOAD_ABI_BUILD, KL_LOAD_NO_VARIANT, KL_LOAD_KIND, KL_ELF_*,
+ * KL_SEAL_UNAVAILABLE, KL_ADDON_*.
+ */
+export async function loadKernels(request: Request): Promise<Loaded> {
+  const { lock, policy, names } = request;
+  const kernels: SealedKernel[] = [];
+  const skipped: SkippedVariant[] = [];
+  const verdicts = new Map<string, Verdict>();
+  const audit: AuditLine[] = [];
+  const close = (): void => {
+    for (const file of kernels.flatMap(({ files }) => files)) closeSync(file.fd);
+    kernels.length = 0;
+  };
+  try {
+    const [problem] = lockProblems(lock, policy, request.frozen ?? false);
+    if (problem) throw problem;
+    for (const [name, locked] of selected(lock, names)) {
+      const record = recorder(request, name, locked, audit);
+      const kernel = await record(null, [], () => admit(request, name, locked, verdicts));
+      const fitting = kernel.variants.filter((variant) => {
+        const reason = misfit(variant.variant, request.machine);
+        if (reason === null) return true;
+        skipped.push({ name, version: locked.version, variant: variant.locked.key, ...reason });
+        return false;
+      });
+      if (fitting.length === 0 && names !== undefined) {
+        await record(null, [], () =>
+          refuse("KL_LOAD_NO_VARIANT", name, "no locked variant of it fits this machine", { skipped }),
+        );
+      }
+      for (const variant of fitting) {
+        kernels.push(
+          await record(variant, payloadFiles(variant.variant), () => seal(request, locked, kernel, variant)),
+        );
+      }
+    }
+    if (kernels.length === 0) {
+      fail("KL_LOAD_NO_VARIANT", "No locked variant fits this machine.", {
+        remedy: "Add a variant of this machine to kernels.json and lock again.",
+        details: { skipped },
+      });
+    }
+    return { kernels, skipped, verdicts, audit, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** Everything that is asked before a byte of a payload is read. */
+async function admit(
+  { policy, cache, now }: Request,
+  name: string,
+  locked: LockedKernel,
+  verdicts: Map<string, Verdict>,
+): Promise<ReadKernel> {
+  const kernel = await readContents(name, locked, cache);
+  const verdict = await judgeLocked({ kernel, locked, policy, cache, now });
+  verdicts.set(name, verdict);
+  assertPinned(verdict, kernel, locked);
+  return kernel;
+}
+
+async function seal(
+  request: Request,
+  locked: LockedKernel,
+  kernel: ReadKernel,
+  variant: Variant,
+): Promise<SealedKernel> {
+  const { name } = kernel;
+  checkAbi(name, variant);
+  const native = await loadNative();
+  const files: SealedFile[] = [];
+  try {
+    for (const file of payloadFiles(variant.variant)) {
+      const sealed = await sealFile(request, native, `${name}/${file.path}`, file);
+      files.push(sealed);
+      await request.onSealed?.(sealed);
+      checkSealed(name, native, sealed, variant);
+    }
+  } catch (error) {
+    for (const { fd } of files) closeSync(fd);
+    throw error;
+  }
+  return {
+    name,
+    version: locked.version,
+    index: locked.index.digest,
+    manifest: variant.locked.manifest.digest,
+    variantKey: variant.locked.key,
+    variant: variant.variant,
+    signers: locked.signers,
+    files,
+  };
+}
+
+/** A v0 kernel loads only in the build whose header it was compiled against. */
+function checkAbi(name: string, { locked, variant }: Variant): void {
+  if (variant.abi !== abiVersion) {
+    refuse("KL_LOAD_ABI_VERSION", name, `${locked.key} speaks ABI ${variant.abi}, and this program ${abiVersion}`);
+  }
+  if (variant.abi_build !== abiBuild) {
+    refuse("KL_LOAD_ABI_BUILD", name, `${locked.key} was compiled against another build of the ABI`, {
+      pinned: variant.abi_build,
+      found: abiBuild,
+    });
+  }
+}
+
+/** Copies a cache file into a sealed memory file. What was copied is found out afterwards, from the sealed side. */
+async function sealFile({ cache }: Request, native: Native, label: string, file: VariantFile): Promise<SealedFile> {
+  const source = await cache.open(file);
+  let fd: number | undefined;
+  try {
+    fd = native.createSealable(`kernlock:${label}`);
+    const chunk = Buffer.allocUnsafe(Math.min(1 << 20, file.size));
+    for (let at = 0; at < file.size; ) {
+      const { bytesRead } = await source.read(chunk, 0, Math.min(chunk.byteLength, file.size - at), at);
+      if (bytesRead === 0) break;
+      for (let done = 0; done < bytesRead; ) done += writeSync(fd, chunk, done, bytesRead - done, at + done);
+      at += bytesRead;
+    }
+    native.seal(fd);
+    return { path: file.path, kind: file.kind, digest: file.digest, size: file.size, fd };
+  } catch (error) {
+    if (fd !== undefined) closeSync(fd);
+    throw error;
+  } finally {
+    await source.close();
+  }
+}
+
+/** Only here is it known what was sealed: seals, size, digest, and then what the system's loader would make of it. */
+function checkSealed(name: string, native: Native, file: SealedFile, { variant }: Variant): void {
+  if ((native.seals(file.fd) & requiredSeals) !== requiredSeals) {
+    fail("KL_SEAL_UNAVAILABLE", `The memory file of ${name}/${file.path} is not sealed.`);
+  }
+  const bytes = readSealed(file.fd);
+  if (bytes.byteLength !== file.size || digestOf(bytes) !== file.digest) {
+    fail("KL_CACHE_DIGEST", `${name}/${file.path} has other bytes in the cache than its digest says.`, {
+      remedy: "Run `kernlock fetch`, which replaces what is missing or damaged.",
+      details: { kernel: name, path: file.path, digest: file.digest },
+    });
+  }
+  if (file.kind !== "shared-object") {
+    refuse("KL_LOAD_KIND", name, `${file.path} is a ${file.kind}, which this program cannot load yet`);
+  }
+  checkSharedObject(inspectElf(bytes), {
+    allowedLibraries,
+    libcMaximum: variant.platform.libc.minimum,
+    exports: ["kl_get_api"],
+  });
+}
+
+/** Runs a step and leaves one audit line: for a step about a variant in any case, for others when they refuse. */
+function recorder({ lock, policy, now, onAudit }: Request, name: string, locked: LockedKernel, audit: AuditLine[]) {
+  return async <T>(variant: Variant | null, files: readonly VariantFile[], step: () => T | Promise<T>): Promise<T> => {
+    const write = (verdict: AuditLine["verdict"], code?: ErrorCode): void => {
+      const line: AuditLine = {
+        time: now.toISOString(),
+        event: "load",
+        kernel: name,
+        version: locked.version,
+        variant: variant?.locked.key ?? null,
+        index: locked.index.digest,
+        manifest: variant?.locked.manifest.digest ?? null,
+        files: files.map(({ path, digest }) => ({ path, digest })),
+        signers: locked.signers,
+        builder: locked.builder,
+        policy: policy.digest,
+        lockPolicy: lock.policy,
+        verdict,
+        ...(code === undefined ? {} : { code }),
+      };
+      audit.push(line);
+      onAudit?.(line);
+    };
+    try {
+      const result = await step();
+      if (variant !== null) write("allow");
+      return result;
+    } catch (error) {
+      write("refuse", error instanceof KernlockError ? error.code : "KL_LOAD_INTERNAL");
+      throw error;
+    }
+  };
+}
+
+function refuse(code: ErrorCode, name: string, what: string, details: Record<string, unknown> = {}): never {
+  return fail(code, `${name}: ${what}.`, {
+    remedy: "Lock a version or variant that was built for this program and this machine.",
+    details: { kernel: name, ...details },
+  });
 }

@@ -1,20 +1,128 @@
-import { fail, type KernlockError, prettyJson } from "@kernlock/kernels/format";
+import { checkShape, fail, fields, KernlockError, parseStrictJson, prettyJson } from "@kernlock/kernels/format";
+import semver from "semver";
+import { z } from "zod";
+import { origin } from "./manifest.ts";
 import type { Lock, Manifest } from "./types.ts";
 
-/** Reads `kernels.lock`. Throws KL_LOCK_*. */
-export function parseLock(bytes: Uint8Array | string): Lock {
-  void bytes;
-  return fail("KL_LOCK_MALFORMED", "not yet");
+const what = "kernels.lock";
+
+/** Fields that later versions will fill; a lock that has one of them today was not written by this program. */
+const reserved = {
+  lock: ["advisories", "checkpoint", "log", "model"],
+  registry: ["keys"],
+  kernel: ["advisory", "logIndex"],
+} as const;
+
+/** Sorted and without repetition, so that one content has one text and a diff shows what changed. */
+function sorted<T>(item: z.ZodType<T>, key: (value: T) => string, max = 1024) {
+  const inOrder = (list: readonly T[]) => list.every((value, i) => i === 0 || key(list[i - 1] as T) < key(value));
+  return z.array(item).max(max).refine(inOrder, "is not sorted, or names something twice");
 }
 
-/** The only text that a lock has: canonical pretty JSON. */
+const pin = z.strictObject({ digest: fields.digest, size: fields.size });
+const statement = z
+  .strictObject({
+    scope: z.enum(["index", "variant"]),
+    variant: fields.variantKey.optional(),
+    predicateType: fields.line,
+    subject: fields.digest,
+    payload: fields.digest,
+    bundle: pin,
+  })
+  .refine(({ scope, variant }) => (scope === "variant") === (variant !== undefined), "has a scope without its variant");
+const variant = z.strictObject({
+  key: fields.variantKey,
+  manifest: pin,
+  config: pin,
+  files: sorted(
+    z.strictObject({
+      path: fields.filePath,
+      kind: z.enum(["shared-object", "device-image", "card", "sbom", "license"]),
+      digest: fields.digest,
+      size: fields.size,
+    }),
+    ({ path }) => path,
+  ),
+});
+const schema = z.strictObject({
+  lockVersion: z.literal(1),
+  registry: z.strictObject({ origin }),
+  policy: fields.digest,
+  kernels: z.record(
+    fields.packageName,
+    z.strictObject({
+      version: fields.version,
+      index: pin,
+      abi: z.number().int().nonnegative(),
+      signers: sorted(fields.digest, String),
+      builder: fields.line,
+      source: z.strictObject({ repository: fields.line, revision: fields.line }),
+      statements: sorted(statement as z.ZodType<StatementShape>, statementKey),
+      variants: sorted(variant, ({ key }) => key, 256),
+    }),
+  ),
+});
+type StatementShape = z.infer<typeof statement>;
+
+/** The order of statements in a lock: the index first, then by variant, then by what was signed. */
+export function statementKey(statement: { readonly variant?: string | undefined; readonly payload: string }): string {
+  return `${statement.variant ?? ""} ${statement.payload}`;
+}
+
+/**
+ * Reads `kernels.lock`, strictly. Throws KL_JSON_* (also for duplicate keys), KL_LOCK_VERSION, KL_LOCK_RESERVED (a field
+ * that this version does not fill), KL_LOCK_FIELD (missing, unknown or malformed). Whether what it pins is true is for
+ * `verifyLocked` to say.
+ */
+export function parseLock(bytes: Uint8Array | string): Lock {
+  const json = parseStrictJson(bytes, { maxBytes: 16 << 20, maxDepth: 16, what });
+  const lock = asObject(json);
+  if (Object.hasOwn(lock, "lockVersion") && lock.lockVersion !== 1) {
+    fail("KL_LOCK_VERSION", `${what} has a version that this program does not know.`, {
+      remedy: "Use the Kernlock that wrote it, or lock again.",
+    });
+  }
+  refuseReserved(lock, reserved.lock);
+  refuseReserved(asObject(lock.registry), reserved.registry);
+  for (const kernel of Object.values(asObject(lock.kernels))) refuseReserved(asObject(kernel), reserved.kernel);
+  return checkShape<Lock>(schema as unknown as z.ZodType<Lock>, json, "KL_LOCK_FIELD", what);
+}
+
+const asObject = (value: unknown): Record<string, unknown> =>
+  typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+
+function refuseReserved(object: Record<string, unknown>, names: readonly string[]): void {
+  for (const name of names) {
+    if (!Object.hasOwn(object, name)) continue;
+    fail("KL_LOCK_RESERVED", `${what} has the field "${name}", which is reserved.`, {
+      remedy: "Lock again with this program instead of editing the lock.",
+    });
+  }
+}
+
+/** The only text that a lock has: canonical JSON with two spaces, one kernel a block. */
 export function formatLock(lock: Lock): string {
   return prettyJson(lock);
 }
 
 /** Whether the lock still answers `kernels.json`: one problem (KL_LOCK_STALE) for each difference. */
 export function checkLockMatches(manifest: Manifest, lock: Lock): KernlockError[] {
-  void manifest;
-  void lock;
-  return [];
+  const problems: string[] = [];
+  if (manifest.registry !== lock.registry.origin) problems.push(`it is of the registry ${lock.registry.origin}`);
+  for (const [name, range] of Object.entries(manifest.kernels)) {
+    const locked = lock.kernels[name];
+    if (locked === undefined) problems.push(`it lacks ${name}`);
+    else if (!semver.satisfies(locked.version, range)) problems.push(`${name} ${locked.version} is not in ${range}`);
+  }
+  for (const [name, { variants }] of Object.entries(lock.kernels)) {
+    if (!Object.hasOwn(manifest.kernels, name)) problems.push(`it has ${name}, which kernels.json does not name`);
+    const extra = variants.find(({ key }) => !manifest.variants.includes(key));
+    if (extra) problems.push(`it has ${name} for ${extra.key}, which kernels.json does not name`);
+  }
+  return problems.map(
+    (problem) =>
+      new KernlockError("KL_LOCK_STALE", `The lock does not answer kernels.json: ${problem}.`, {
+        remedy: "Run `kernlock lock` and review what it changes.",
+      }),
+  );
 }

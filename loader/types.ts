@@ -65,7 +65,17 @@ export interface Lock {
 /** One difference between two locks. `trust` changes (signer, builder, source, registry) want a person's yes. */
 export interface Change {
   readonly kernel: string | null;
-  readonly what: "added" | "removed" | "version" | "content" | "signers" | "builder" | "source" | "registry" | "policy";
+  readonly what:
+    | "added"
+    | "removed"
+    | "version"
+    | "content"
+    | "signers"
+    | "builder"
+    | "source"
+    | "variants"
+    | "registry"
+    | "policy";
   readonly trust: boolean;
   readonly before: unknown;
   readonly after: unknown;

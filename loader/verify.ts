@@ -1,23 +1,108 @@
-import { fail } from "@kernlock/kernels/format";
-import type { Policy } from "@kernlock/policies/trust";
+import { KernlockError } from "@kernlock/kernels/format";
+import type { Policy, Verdict } from "@kernlock/policies/trust";
 import type { Cache } from "./cache.ts";
-import type { Lock, VerifyReport } from "./types.ts";
+import { assertPinned, judgeLocked, readContents } from "./contents.ts";
+import type { KernelReport, Lock, LockedKernel, VerifyReport } from "./types.ts";
 
-/** Re-hashes every file that the lock pins, verifies every bundle, judges, and compares with the pins. No network. */
+/**
+ * Re-hashes every file that the lock pins, loaded or not; verifies every bundle; judges; and compares signers, builder,
+ * source and statements with the pins. Reads the cache, writes nothing, asks nobody. What is wrong stands in the report;
+ * one kernel's problems do not hide another's. `frozen` also refuses a lock made under another policy.
+ */
 export async function verifyLocked(request: {
   readonly lock: Lock;
   readonly policy: Policy;
   readonly cache: Cache;
   readonly now: Date;
-  /** Also refuses a lock that was made under another policy. */
   readonly frozen?: boolean;
   readonly names?: readonly string[];
 }): Promise<VerifyReport> {
-  void request;
-  return fail("KL_LOCK_MALFORMED", "not yet");
+  const { lock, policy, cache, now } = request;
+  const problems = lockProblems(lock, policy, request.frozen ?? false);
+  const kernels: KernelReport[] = [];
+  for (const [name, locked] of selected(lock, request.names)) {
+    kernels.push(await verifyKernel({ name, locked, policy, cache, now }));
+  }
+  return {
+    ok: problems.length === 0 && kernels.every(({ ok }) => ok),
+    policyChanged: lock.policy !== policy.digest,
+    problems,
+    kernels,
+  };
 }
 
 /** Throws the first problem of a report. */
 export function assertVerified(report: VerifyReport): void {
-  void report;
+  const [first] = [...report.problems, ...report.kernels.flatMap(({ problems }) => problems)];
+  if (first) throw first;
+}
+
+async function verifyKernel(request: {
+  readonly name: string;
+  readonly locked: LockedKernel;
+  readonly policy: Policy;
+  readonly cache: Cache;
+  readonly now: Date;
+}): Promise<KernelReport> {
+  const { name, locked, policy, cache, now } = request;
+  const problems: KernlockError[] = [];
+  const attempt = async <T>(step: () => T | Promise<T>): Promise<T | null> => {
+    try {
+      return await step();
+    } catch (error) {
+      if (!(error instanceof KernlockError)) throw error;
+      problems.push(error);
+      return null;
+    }
+  };
+  const kernel = await attempt(() => readContents(name, locked, cache));
+  let verdict: Verdict | null = null;
+  if (kernel) {
+    verdict = await attempt(() => judgeLocked({ kernel, locked, policy, cache, now }));
+    if (verdict) await attempt(() => assertPinned(verdict as Verdict, kernel, locked));
+  }
+  let filesChecked = 0;
+  for (const file of locked.variants.flatMap(({ files }) => files)) {
+    await attempt(() => cache.check(file));
+    filesChecked++;
+  }
+  return { name, version: locked.version, ok: problems.length === 0, verdict, filesChecked, problems };
+}
+
+/** What is wrong with a lock as a whole, under a policy. */
+export function lockProblems(lock: Lock, policy: Policy, frozen: boolean): KernlockError[] {
+  const problems: KernlockError[] = [];
+  const allowed = policy.registry?.origin;
+  if (allowed !== undefined && allowed !== lock.registry.origin) {
+    problems.push(
+      new KernlockError(
+        "KL_POLICY_REGISTRY",
+        `The lock is of ${lock.registry.origin}, and the policy allows ${allowed}.`,
+        {
+          remedy: "Lock against the registry that the policy names.",
+        },
+      ),
+    );
+  }
+  if (frozen && lock.policy !== policy.digest) {
+    problems.push(
+      new KernlockError("KL_LOCK_POLICY", "The lock was made under another policy.", {
+        remedy: "Run `kernlock lock` under this policy and review what it changes.",
+        details: { pinned: lock.policy, found: policy.digest },
+      }),
+    );
+  }
+  return problems;
+}
+
+/** The locked kernels that are meant. KL_LOCK_NO_KERNEL for a name that the lock does not have. */
+export function selected(lock: Lock, names?: readonly string[]): [string, LockedKernel][] {
+  if (names === undefined) return Object.entries(lock.kernels);
+  return names.map((name) => {
+    const locked = Object.hasOwn(lock.kernels, name) ? lock.kernels[name] : undefined;
+    if (locked) return [name, locked];
+    throw new KernlockError("KL_LOCK_NO_KERNEL", `The lock has no kernel ${name}.`, {
+      remedy: "Add it to kernels.json and lock again.",
+    });
+  });
 }

@@ -1,3 +1,7 @@
+import { fstatSync, readSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fail } from "@kernlock/kernels/format";
+
 /** Sealed memory files. The addon is compiled on first use; nothing else of the loader needs it. */
 export interface Native {
   /** A new memory file that can be sealed and, where the kernel knows how, never be executed as a program. */
@@ -8,7 +12,44 @@ export interface Native {
   seals(fd: number): number;
 }
 
-/** KL_NATIVE_BUILD, KL_SEAL_UNAVAILABLE. */
+/** F_SEAL_SEAL, _SHRINK, _GROW and _WRITE. */
+export const requiredSeals = 0xf;
+
+let loaded: Native | undefined;
+
+/** Throws KL_ADDON_* where the addon cannot be built, KL_SEAL_UNAVAILABLE where this system cannot seal memory files. */
 export async function loadNative(): Promise<Native> {
-  throw new Error("not yet");
+  if (loaded !== undefined) return loaded;
+  // Imported here, so that everything that seals nothing works without a compiler.
+  const { buildAddon } = await import("@kernlock/kernels/build/addon");
+  const path = buildAddon({ name: "memory", folder: import.meta.dirname, sources: ["memory.cc"] });
+  const addon = createRequire(import.meta.url)(path) as Native;
+  loaded = {
+    createSealable: (name) => typed(() => addon.createSealable(name)),
+    seal: (fd) => typed(() => addon.seal(fd)),
+    seals: (fd) => typed(() => addon.seals(fd)),
+  };
+  return loaded;
+}
+
+function typed<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (cause) {
+    return fail("KL_SEAL_UNAVAILABLE", `A memory file cannot be sealed (${(cause as Error).message}).`, {
+      remedy: "Kernels are loaded from sealed memory files only: run on Linux, where memfd_create is allowed.",
+      cause,
+    });
+  }
+}
+
+/** All bytes of a sealed file, read from the descriptor's start and not from wherever it came. */
+export function readSealed(fd: number): Uint8Array {
+  const bytes = Buffer.allocUnsafe(fstatSync(fd).size);
+  for (let at = 0; at < bytes.byteLength; ) {
+    const count = readSync(fd, bytes, at, bytes.byteLength - at, at);
+    if (count === 0) return fail("KL_SEAL_UNAVAILABLE", "A sealed memory file ended early.");
+    at += count;
+  }
+  return bytes;
 }

@@ -66,7 +66,10 @@ export function judge(request: {
     { scope: "index", variant: null, digest: kernel.index },
     ...kernel.variants.map(({ key, manifest }) => ({ scope: "variant" as const, variant: key, digest: manifest })),
   ];
-  const opened = evidence.map((item) => ({ subject: item.subject, ...open(item.bundle, policy, now) }));
+  // In an order that the evidence itself gives, so that the same bundles give the same verdict however they came.
+  const opened = evidence
+    .map((item) => ({ subject: item.subject, ...open(item.bundle, policy, now) }))
+    .sort((a, b) => (orderOf(a) < orderOf(b) ? -1 : 1));
   const rules = policy.rules.filter((rule) => matches(rule.match, kernel.name));
   const accepted = new Map<string, AcceptedStatement>();
 
@@ -127,6 +130,12 @@ function open(bundle: Uint8Array, policy: Policy, now: Date): Opened {
     if (!(error instanceof KernlockError)) throw error;
     return { bundle: error.details.bundle as Digest, problem: { code: error.code, reason: error.message } };
   }
+}
+
+/** By builder first: where several builders vouch, one of them is taken for all of a kernel. */
+function orderOf({ signed, bundle }: Opened): string {
+  const parsed = provenanceSchema.safeParse(signed?.statement.predicate);
+  return `${parsed.data?.runDetails.builder.id ?? ""} ${bundle}`;
 }
 
 /** The checks of one statement against one claim, in the order in which a reader would make them. */

@@ -1,0 +1,169 @@
+import { type ErrorCode, fail, parseVariant, type Variant } from "@kernlock/kernels/format";
+import { checkVariantManifest, type KernelIndex, parseKernelIndex, parseVariantManifest } from "@kernlock/kernels/oci";
+import {
+  type AcceptedStatement,
+  assertAllowed,
+  type Evidence,
+  judge,
+  type KernelFacts,
+  type Policy,
+  type Verdict,
+} from "@kernlock/policies/trust";
+import type { Cache } from "./cache.ts";
+import { statementKey } from "./lock.ts";
+import type { LockedKernel, LockedStatement, LockedVariant } from "./types.ts";
+
+/** One locked kernel whose documents agree with the lock. Its files have not been looked at yet. */
+export interface ReadKernel {
+  readonly name: string;
+  readonly index: KernelIndex;
+  readonly variants: readonly { readonly locked: LockedVariant; readonly variant: Variant }[];
+}
+
+const remedy = "Restore the lock from a commit that was reviewed, or lock again and review what changes.";
+
+function refuse(code: ErrorCode, name: string, what: string, details: Record<string, unknown> = {}): never {
+  return fail(code, `${name}: ${what}.`, { remedy, details: { kernel: name, ...details } });
+}
+
+/**
+ * Reads index, manifests and variant.json of a locked kernel from the cache, and refuses whatever the lock says
+ * otherwise: each link of the chain index -> manifest -> config and files is compared with its pin.
+ */
+export async function readContents(name: string, locked: LockedKernel, cache: Cache): Promise<ReadKernel> {
+  const index = parseKernelIndex(await cache.read(locked.index));
+  if (index.name !== name || index.version !== locked.version) {
+    refuse("KL_LOCK_INDEX", name, `the pinned index is that of ${index.name} ${index.version}`);
+  }
+  if (index.source !== locked.source.repository || index.revision !== locked.source.revision) {
+    refuse("KL_LOCK_SOURCE", name, "the lock pins another source than the index names");
+  }
+  if (locked.variants.length === 0) refuse("KL_LOCK_VARIANT", name, "the lock pins no variant of it");
+  return {
+    name,
+    index,
+    variants: await Promise.all(locked.variants.map((variant) => readVariant(name, locked, variant, index, cache))),
+  };
+}
+
+async function readVariant(
+  name: string,
+  kernel: LockedKernel,
+  locked: LockedVariant,
+  index: KernelIndex,
+  cache: Cache,
+): Promise<{ locked: LockedVariant; variant: Variant }> {
+  const details = { variant: locked.key };
+  const entry = index.variants.find(({ variant }) => variant === locked.key)?.manifest;
+  if (entry?.digest !== locked.manifest.digest || entry.size !== locked.manifest.size) {
+    refuse("KL_LOCK_VARIANT", name, `the index names another manifest for ${locked.key} than the lock`, details);
+  }
+  const manifest = parseVariantManifest(await cache.read(locked.manifest));
+  if (manifest.config.digest !== locked.config.digest || manifest.config.size !== locked.config.size) {
+    refuse("KL_LOCK_CONFIG", name, `the manifest of ${locked.key} names another variant.json than the lock`, details);
+  }
+  const variant = parseVariant(await cache.read(locked.config));
+  checkVariantManifest(manifest, variant, { name, version: kernel.version, variant: locked.key });
+  if (variant.abi !== kernel.abi) refuse("KL_LOCK_ABI", name, `${locked.key} has another ABI than the lock`, details);
+  compareFiles(name, locked, variant);
+  return { locked, variant };
+}
+
+/** `variant` has been found equal to the manifest; so this compares the lock with both. */
+function compareFiles(name: string, locked: LockedVariant, variant: Variant): void {
+  const pinned = new Map(locked.files.map((file) => [file.path, file]));
+  for (const file of variant.files) {
+    const details = { variant: locked.key, path: file.path };
+    const pin = pinned.get(file.path);
+    if (pin === undefined) throw refuse("KL_LOCK_FILE_MISSING", name, `the lock does not pin ${file.path}`, details);
+    if (pin.digest !== file.digest || pin.size !== file.size || pin.kind !== file.kind) {
+      refuse("KL_LOCK_FILE_DIFFERS", name, `the lock pins another ${file.path} than the manifest names`, details);
+    }
+    pinned.delete(file.path);
+  }
+  for (const path of pinned.keys()) {
+    const details = { variant: locked.key, path };
+    refuse("KL_LOCK_FILE_UNLISTED", name, `the lock pins ${path}, which the manifest does not name`, details);
+  }
+}
+
+/** What the evidence has to be about. */
+export function kernelFacts(kernel: ReadKernel, locked: Pick<LockedKernel, "index">): KernelFacts {
+  return {
+    name: kernel.name,
+    version: kernel.index.version,
+    index: locked.index.digest,
+    source: { repository: kernel.index.source, revision: kernel.index.revision },
+    variants: kernel.variants.map(({ locked: { key, manifest } }) => ({ key, manifest: manifest.digest })),
+  };
+}
+
+/** Judges a kernel by the bundles that the lock pins and by nothing else. Does not throw on a refusal. */
+export async function judgeLocked(request: {
+  readonly kernel: ReadKernel;
+  readonly locked: LockedKernel;
+  readonly policy: Policy;
+  readonly cache: Cache;
+  readonly now: Date;
+}): Promise<Verdict> {
+  const { kernel, locked, policy, cache, now } = request;
+  const evidence = await Promise.all(
+    locked.statements.map(
+      async ({ subject, bundle }): Promise<Evidence> => ({ subject, bundle: await cache.read(bundle) }),
+    ),
+  );
+  return judge({ policy, kernel: kernelFacts(kernel, locked), evidence, now });
+}
+
+/** Refuses a kernel that the policy refuses, and one whose evidence is not exactly what the lock pins. */
+export function assertPinned(verdict: Verdict, kernel: ReadKernel, locked: LockedKernel): void {
+  const { name } = kernel;
+  assertAllowed(verdict, { name, version: locked.version });
+  const trust = trustOf(name, verdict.accepted);
+  if (trust.signers.join() !== locked.signers.join()) {
+    refuse("KL_LOCK_SIGNERS", name, "the lock pins other signers than signed its statements", {
+      pinned: locked.signers,
+      found: trust.signers,
+    });
+  }
+  if (trust.builder !== locked.builder) refuse("KL_LOCK_BUILDER", name, "the lock pins another builder");
+  const same = (a: LockedStatement, b: LockedStatement | undefined) =>
+    b !== undefined &&
+    a.scope === b.scope &&
+    a.variant === b.variant &&
+    a.predicateType === b.predicateType &&
+    a.subject === b.subject &&
+    a.payload === b.payload &&
+    a.bundle.digest === b.bundle.digest &&
+    a.bundle.size === b.bundle.size;
+  const equal = trust.statements.length === locked.statements.length;
+  if (!equal || !locked.statements.every((statement, i) => same(statement, trust.statements[i]))) {
+    refuse("KL_LOCK_STATEMENT", name, "a statement that the lock pins is another one, or says what the policy ignores");
+  }
+}
+
+/** What a lock writes down of a verdict's evidence. KL_LOCK_BUILDER: the statements disagree about who built. */
+export function trustOf(
+  name: string,
+  accepted: readonly AcceptedStatement[],
+): Pick<LockedKernel, "signers" | "builder" | "statements"> {
+  const builders = [...new Set(accepted.map(({ builder }) => builder))];
+  const [builder] = builders;
+  if (builder === undefined || builders.length > 1) {
+    return refuse("KL_LOCK_BUILDER", name, "its statements name several builders", { builders });
+  }
+  return {
+    signers: [...new Set(accepted.map(({ signer }) => signer))].sort(),
+    builder,
+    statements: accepted
+      .map(({ scope, variant, predicateType, subject, payload, bundle }) => ({
+        scope,
+        ...(variant === null ? {} : { variant }),
+        predicateType,
+        subject,
+        payload,
+        bundle,
+      }))
+      .sort((a, b) => (statementKey(a) < statementKey(b) ? -1 : 1)),
+  };
+}
