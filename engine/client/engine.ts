@@ -1,7 +1,21 @@
-import type { Model } from "@kernlock/engine/model";
+import { fail, KernlockError } from "@kernlock/kernels/format";
 import type { SealedKernel } from "@kernlock/loader";
-import type { KernelFacts, PlanRequest } from "@kernlock/policies/compatibility";
-import type { Engine, EngineOptions } from "./types.ts";
+import { type KernelFacts, type PlanRequest, plan as planModel } from "@kernlock/policies/compatibility";
+import { describeModel, modelFacts } from "../model/index.ts";
+import { addonPath } from "../native/addon.ts";
+import { startHost } from "./host.ts";
+import { readMachineFacts } from "./machine.ts";
+import { channelFd, fromWireError, type HostMessage } from "./protocol.ts";
+import type {
+  BatchItem,
+  Engine,
+  EngineOptions,
+  Generated,
+  GenerateOptions,
+  GenerateRequest,
+  TokenEvent,
+} from "./types.ts";
+import { toResult, toWire } from "./wire.ts";
 
 /** What `generate` asks for when nobody says anything; override what you need. */
 export function defaultRequest(overrides: Partial<PlanRequest> = {}): PlanRequest {
@@ -30,14 +44,144 @@ export function kernelFacts(kernel: SealedKernel): KernelFacts {
   };
 }
 
+/** A request that the host works on. */
+interface Pending {
+  readonly seed: bigint;
+  readonly onToken: ((event: TokenEvent) => void) | undefined;
+  readonly logits: Float32Array[] | null;
+  resolve(value: Generated): void;
+  reject(error: unknown): void;
+}
+
 /**
  * Plans, starts the host, hands it kernels and model, and resolves when the weights are in place.
  * Closing the model or the kernels afterwards is the caller's: the host has its own copies of the descriptors.
  *
  * @throws KL_PLAN_*, KL_LOAD_*, KL_MODEL_*, KL_ENGINE_*
  */
-export function startEngine(
-  _parts: EngineOptions & { readonly kernels: readonly SealedKernel[]; readonly model: Model },
-): Promise<Engine> {
-  throw new Error("not written yet");
+export async function startEngine(options: EngineOptions): Promise<Engine> {
+  const { kernels, model, request, machine = readMachineFacts(), onPlan, onProgress } = options;
+  const facts = modelFacts(model);
+  const plan = planModel({ model: facts, machine, kernels: kernels.map(kernelFacts), request });
+  onPlan?.(plan);
+  // The host has neither a compiler nor the means to start one.
+  addonPath();
+
+  const fds = model.files.map((file) => file.fd);
+  const handed = (fd: number): number => channelFd + fds.push(fd);
+  const hosted = kernels.map(({ name, version, variant, files }) => ({
+    ...{ name, version, variant },
+    files: files.map(({ path, fd }) => ({ path, fd: handed(fd) })),
+  }));
+  const modelFds = model.files.map((_, i) => channelFd + 1 + i);
+
+  const pending = new Map<number, Pending>();
+  const ready = Promise.withResolvers<void>();
+  let ended: KernlockError | null = null;
+  let nextId = 0;
+  const host = startHost(fds, {
+    onMessage(message, tail) {
+      switch (message.type) {
+        case "progress":
+          onProgress?.(message.done, message.total);
+          return;
+        case "ready":
+          ready.resolve();
+          return;
+        default:
+          settle(message, tail);
+      }
+    },
+    onEnd(reason) {
+      ended = reason;
+      ready.reject(reason);
+      for (const one of pending.values()) one.reject(reason);
+      pending.clear();
+    },
+  });
+
+  function settle(message: Exclude<HostMessage, { type: "progress" | "ready" }>, tail: Uint8Array): void {
+    const { id } = message;
+    const one = id === null ? undefined : pending.get(id);
+    if (id === null || one === undefined) return;
+    try {
+      tell(one, message, tail);
+      if (message.type === "token" || message.type === "logits") return;
+    } catch (error) {
+      // The caller's own callback, or logits that nothing can hold: this request ends, others go on.
+      one.reject(error);
+      host.send({ type: "abort", id });
+    }
+    pending.delete(id);
+  }
+
+  function tell(one: Pending, message: Exclude<HostMessage, { type: "progress" | "ready" }>, tail: Uint8Array): void {
+    switch (message.type) {
+      case "token": {
+        const { token, logprob, text, channel, content } = message;
+        one.onToken?.({ id: token, logprob, text, channel, content });
+        return;
+      }
+      case "logits":
+        one.logits?.push(new Float32Array(tail.buffer, tail.byteOffset, tail.length / 4));
+        return;
+      case "finished": {
+        const logits = one.logits === null ? null : join(one.logits, facts.vocab);
+        one.resolve({ result: toResult(message, plan), logits, seed: one.seed });
+        return;
+      }
+      case "failed":
+        one.reject(fromWireError(message.error));
+        return;
+    }
+  }
+
+  async function generate(request: GenerateRequest, { onToken, signal }: GenerateOptions = {}): Promise<Generated> {
+    const wire = toWire(request);
+    if (ended !== null) throw ended;
+    if (signal?.aborted) fail("KL_ENGINE_ABORTED", "The request was given up before it began.");
+    const id = nextId++;
+    const { promise, resolve, reject } = Promise.withResolvers<Generated>();
+    pending.set(id, { seed: BigInt(wire.seed), onToken, logits: wire.logits ? [] : null, resolve, reject });
+    const abort = (): void => host.send({ type: "abort", id });
+    signal?.addEventListener("abort", abort, { once: true });
+    host.send({ type: "generate", id, request: wire });
+    try {
+      return await promise;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  async function generateAll(requests: readonly GenerateRequest[]): Promise<BatchItem[]> {
+    const all = await Promise.allSettled(requests.map((one) => generate(one)));
+    return all.map((item): BatchItem => {
+      if (item.status === "fulfilled") return { ok: true, value: item.value };
+      if (item.reason instanceof KernlockError) return { ok: false, error: item.reason };
+      throw item.reason;
+    });
+  }
+
+  host.send({ type: "start", plan, model: describeModel(model), modelFds, kernels: hosted });
+  try {
+    await ready.promise;
+  } catch (error) {
+    await host.close();
+    throw error;
+  }
+  const close = (): Promise<void> => host.close();
+  return { plan, pid: host.pid, generate, generateAll, close, [Symbol.asyncDispose]: close };
+}
+
+/** @throws KL_ENGINE_LOGITS when one array cannot hold them */
+function join(pieces: readonly Float32Array[], vocab: number): NonNullable<Generated["logits"]> {
+  const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  if (length > 2 ** 32 - 1) fail("KL_ENGINE_LOGITS", "The logits of one request are more than an array can hold.");
+  const data = new Float32Array(length);
+  let offset = 0;
+  for (const piece of pieces) {
+    data.set(piece, offset);
+    offset += piece.length;
+  }
+  return { rows: length / vocab, vocab, data };
 }

@@ -1,12 +1,9 @@
 import type { KernlockError } from "@kernlock/kernels/format";
-import type { Plan, PlanRequest } from "@kernlock/policies/compatibility";
+import type { SealedKernel } from "@kernlock/loader";
+import type { MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
+import type { ChatMessage, Model } from "../model/types.ts";
 
-export interface ChatMessage {
-  readonly role: string;
-  readonly content: string;
-  /** Anything else the chat template reads (`thinking`, `name`, `tool_calls`). */
-  readonly [key: string]: unknown;
-}
+export type { ChatMessage } from "../model/types.ts";
 
 /** Exactly one of the three. Special tokens are parsed in `prompt`, never in the contents of `messages`. */
 export type Prompt =
@@ -14,7 +11,7 @@ export type Prompt =
   | { readonly prompt: string }
   | { readonly tokenIds: readonly number[] };
 
-/** `model`: generation_config decides. Temperature 0 is greedy. */
+/** `model`: generation_config decides, also on what `sample` leaves open. Temperature 0 is greedy. */
 export type Sampling =
   | { readonly kind: "model" }
   | { readonly kind: "greedy" }
@@ -109,6 +106,11 @@ export type BatchItem =
   | { readonly ok: false; readonly error: KernlockError };
 
 export interface EngineOptions {
+  /** As the loader sealed them. The descriptors may be closed once the engine has started. */
+  readonly kernels: readonly SealedKernel[];
+  readonly model: Model;
+  /** Default: this machine. */
+  readonly machine?: MachineFacts;
   /** What was asked of the planner; see `defaultRequest`. */
   readonly request: PlanRequest;
   /** Loading weights: bytes done of bytes to do. */

@@ -2,7 +2,7 @@ import type { Layout, OpName } from "@kernlock/kernels/abi";
 import { fail } from "@kernlock/kernels/format";
 import type { Candidate } from "./candidates.ts";
 import type { MatrixRow } from "./matrix.ts";
-import { bf16ExpertBytes } from "./sizes.ts";
+import { expertBytes } from "./sizes.ts";
 import type { Conversion, KernelFacts, ModelFacts } from "./types.ts";
 
 /** Where an op comes from, as plans and records state it. */
@@ -49,25 +49,26 @@ export function plannedConversions(facts: {
       reason: { code: "one_matrix", text: "the op reads q, k and v as one matrix", row: null },
     },
   ];
-  const converted = { tensors: experts, bytes: bf16ExpertBytes(model), to: "bf16.rows" };
+  const converted = { tensors: experts, bytes: expertBytes(model, expertLayout), to: expertLayout };
   const reason = { text: row.reason, row: row.id };
   if (model.expertFormat === "mxfp4" && expertLayout === "bf16.rows") {
+    const op = by("mxfp4_dequantize");
     list.push({
       kind: "dequantize",
       from: "mxfp4.rows",
       ...converted,
-      ...by("mxfp4_dequantize"),
+      ...op,
       reason: { code: "dequantized", ...reason },
     });
   }
+  if (model.expertFormat === "mxfp4" && expertLayout === "mxfp4.tiles") {
+    const op = by("mxfp4_tiles");
+    list.push({ kind: "tile", from: "mxfp4.rows", ...converted, ...op, reason: { code: "tiled", ...reason } });
+  }
   if (model.expertFormat === "bf16.in_out") {
-    list.push({
-      kind: "transpose",
-      from: "bf16 [expert, in, out]",
-      ...converted,
-      ...by("transpose_experts"),
-      reason: { code: "transposed", ...reason },
-    });
+    const op = by("transpose_experts");
+    const from = "bf16 [expert, in, out]";
+    list.push({ kind: "transpose", from, ...converted, ...op, reason: { code: "transposed", ...reason } });
   }
   return list;
 }

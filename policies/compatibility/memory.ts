@@ -1,12 +1,12 @@
 import type { Layout } from "@kernlock/kernels/abi";
 import { fail, type VariantOp, workspaceBytes } from "@kernlock/kernels/format";
-import { bf16ExpertBytes, bucketOf, bufferBytes, kvBytes, type Limits, stepDims } from "./sizes.ts";
+import { bucketOf, bufferBytes, expertBytes, kvBytes, type Limits, stepDims } from "./sizes.ts";
 import type { Bucket, MachineFacts, Mode, ModelFacts, PlannedMemory } from "./types.ts";
 
 type Used = readonly { readonly bucket: Bucket; readonly op: VariantOp }[];
 
 /** Scratch and state are shared by all ops of a device, which run one after another: the largest of each is enough. */
-export function sharedWorkspace(model: ModelFacts, limits: Limits, used: Used): { scratch: number; state: number } {
+function sharedWorkspace(model: ModelFacts, limits: Limits, used: Used): { scratch: number; state: number } {
   let scratch = 0;
   let state = 0;
   for (const { bucket, op } of used) {
@@ -27,12 +27,12 @@ export function plannedMemory(facts: {
   readonly machine: MachineFacts;
   readonly device: "cpu" | `cuda:${number}`;
   readonly ops: Used;
-}): PlannedMemory {
+}): { readonly memory: PlannedMemory; readonly shared: { readonly scratch: number; readonly state: number } } {
   const { model, mode, limits, expertLayout, machine, device, ops } = facts;
-  const stored = (model.expertFormat === "mxfp4") === (expertLayout === "mxfp4.rows");
+  const dequantized = model.expertFormat === "mxfp4" && expertLayout === "bf16.rows";
   const shared = sharedWorkspace(model, limits, ops);
   const buffers = Object.values(bufferBytes(model, mode, limits)).reduce((sum, bytes) => sum + bytes, 0);
-  const weights = model.bytes.other + (stored ? model.bytes.experts : bf16ExpertBytes(model));
+  const weights = model.bytes.other + expertBytes(model, expertLayout);
   const kv = kvBytes(model, mode, limits);
   const workspace = buffers + shared.scratch + shared.state;
   const total = weights + kv + workspace;
@@ -50,10 +50,10 @@ export function plannedMemory(facts: {
       {
         remedy:
           "Ask for a shorter context or fewer sequences at once" +
-          (stored ? "." : ", or use an MoE kernel that reads the experts as they are stored."),
+          (dequantized ? ", or use an MoE kernel that reads the experts as they are stored." : "."),
         details: memory,
       },
     );
   }
-  return memory;
+  return { memory, shared };
 }

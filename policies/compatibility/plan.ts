@@ -5,7 +5,7 @@ import { origin, plannedConversions } from "./conversions.ts";
 import { type Choice, type Cover, coverSegment, type Gap, segments } from "./cover.ts";
 import { type MatrixFacts, type MatrixRow, speakingRow } from "./matrix.ts";
 import { plannedMemory } from "./memory.ts";
-import { arenaPages, bf16ExpertBytes, type Limits, maxRows } from "./sizes.ts";
+import { arenaPages, expertBytes, type Limits, maxRows } from "./sizes.ts";
 import type {
   Bucket,
   KernelFacts,
@@ -62,21 +62,23 @@ export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
   );
   const need = { model, mode, limits };
 
-  const native: Layout = model.expertFormat === "mxfp4" ? "mxfp4.rows" : "bf16.rows";
-  const other: Layout = native === "mxfp4.rows" ? "bf16.rows" : "mxfp4.rows";
-  let expertLayout = native;
+  const [native, foreign] = expertLayouts(model, kind);
+  let expertLayout = native[0]!;
   let covers = coverModel(candidates, request, { ...need, expertLayout });
-  if (!covers.ok && isMoe(covers.gap) && coverModel(candidates, request, { ...need, expertLayout: other }).ok) {
-    obey({ ...facts, moeLayout: other }, model);
-    expertLayout = other;
-    covers = coverModel(candidates, request, { ...need, expertLayout });
+  for (const layout of [...native, ...foreign].slice(1)) {
+    if (covers.ok || !isMoe(covers.gap)) break;
+    const other = coverModel(candidates, request, { ...need, expertLayout: layout });
+    if (!other.ok) continue;
+    obey({ ...facts, moeLayout: layout }, model);
+    expertLayout = layout;
+    covers = other;
   }
   if (!covers.ok) refuseGap(covers.gap, unfit, facts, model);
 
   const pages = arenaPages(model, limits);
   const row = speakingRow({ ...facts, moeLayout: expertLayout })!;
   const conversions = plannedConversions({ model, candidates, expertLayout, row });
-  const memory = plannedMemory({
+  const { memory, shared } = plannedMemory({
     model,
     mode,
     limits,
@@ -93,10 +95,17 @@ export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
     ...limits,
     pages,
     maxRows: maxRows(model, limits),
+    workspace: shared,
     ops: covers.ops.map((one) => describe(one, mode, expertLayout)),
     conversions,
     memory,
   };
+}
+
+/** Layouts that hold the experts' very numbers, best first; then those that would need another number format. */
+function expertLayouts(model: ModelFacts, device: "cpu" | "cuda"): [native: Layout[], foreign: Layout[]] {
+  const four: Layout[] = device === "cuda" ? ["mxfp4.tiles", "mxfp4.rows"] : ["mxfp4.rows", "mxfp4.tiles"];
+  return model.expertFormat === "mxfp4" ? [four, ["bf16.rows"]] : [["bf16.rows"], four];
 }
 
 function chooseLimits(model: ModelFacts, machine: MachineFacts, request: PlanRequest): Limits {
@@ -123,7 +132,7 @@ function obey(facts: MatrixFacts, model: ModelFacts): void {
 
 function refuse(row: MatrixRow, model: ModelFacts): never {
   const now = model.bytes.experts;
-  const then = bf16ExpertBytes(model);
+  const then = expertBytes(model, "bf16.rows");
   const priced = row.id === "K1" || row.id === "K1-policy";
   const cost = `; dequantised, they would take ${megabytes(then)} instead of ${megabytes(now)} (${times(then, now)} times)`;
   fail(row.code ?? "KL_PLAN_UNAVAILABLE", `${sentence(row.reason)}${priced ? cost : ""}.`, {

@@ -2,7 +2,7 @@
  * Every size that follows from a model and its limits. The planner adds them up, the engine allocates by them: one place,
  * so that the plan cannot be wrong about what the engine does.
  */
-import type { Dim, Dtype } from "@kernlock/kernels/abi";
+import type { Dim, Dtype, Layout } from "@kernlock/kernels/abi";
 import type { LayerKind, Mode, ModelFacts } from "./types.ts";
 
 /** Positions of a KV page (layout paged64.hnd). */
@@ -62,9 +62,24 @@ export function kvBytes(model: ModelFacts, mode: Mode, limits: Limits): number {
   return model.layers.reduce((sum, kind) => sum + pages[kind] * pageBytes(model, mode), 0);
 }
 
-/** What the experts' matrices take as bf16, over all layers. */
-export const bf16ExpertBytes = (model: ModelFacts): number =>
-  model.layers.length * model.experts * 3 * model.intermediate * model.hidden * 2;
+/** What the experts' matrices take in a layout, scales and all, over all layers. */
+export function expertBytes(model: ModelFacts, layout: Layout): number {
+  const matrices = [
+    { rows: 2 * model.intermediate, columns: model.hidden },
+    { rows: model.hidden, columns: model.intermediate },
+  ];
+  const bytes = ({ rows, columns }: { rows: number; columns: number }): number => {
+    switch (layout) {
+      case "bf16.rows":
+        return rows * columns * 2;
+      case "mxfp4.rows":
+        return rows * (columns / 32) * 17;
+      case "mxfp4.tiles":
+        return (rows / 8) * Math.ceil(columns / 64) * 272;
+    }
+  };
+  return model.layers.length * model.experts * matrices.reduce((sum, matrix) => sum + bytes(matrix), 0);
+}
 
 /** Values of every size that variant.json may name, at the largest step of a kind. */
 export function stepDims(model: ModelFacts, limits: Limits, tokens: number): Record<Dim, number> {

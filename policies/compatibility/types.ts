@@ -135,7 +135,7 @@ export interface PlannedOp {
 
 /** A weight that is not used as it lies in the file. */
 export interface Conversion {
-  readonly kind: "pack" | "dequantize" | "transpose";
+  readonly kind: "pack" | "dequantize" | "transpose" | "tile";
   /** Which tensors, with N for the layer number. */
   readonly tensors: string;
   readonly from: string;
@@ -175,6 +175,8 @@ export interface Plan {
   readonly pages: Readonly<Record<LayerKind, number>>;
   /** Rows of logits that one step may ask for. */
   readonly maxRows: number;
+  /** Bytes that all ops share. `scratch` is undefined on entry; `state` is zero before and after every op. */
+  readonly workspace: { readonly scratch: number; readonly state: number };
   /** In the order in which they run: before the layers, each layer, after the layers. */
   readonly ops: readonly PlannedOp[];
   readonly conversions: readonly Conversion[];

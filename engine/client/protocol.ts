@@ -1,0 +1,176 @@
+/**
+ * What the caller's process and the engine host say to each other, over one descriptor that both inherit.
+ *
+ * A frame is two u32 (bytes of JSON, bytes of the tail), the JSON, the tail. Only `logits` has a tail. The host runs
+ * kernels, so nothing it says is believed before it is parsed.
+ */
+import { fail, KernlockError, type Variant } from "@kernlock/kernels/format";
+import type { Plan } from "@kernlock/policies/compatibility";
+import { z } from "zod";
+import type { ChatMessage, ModelDescription } from "../model/types.ts";
+
+/** The host's end of the channel; descriptors of kernels and model files follow it. */
+export const channelFd = 3;
+
+export interface HostedKernel {
+  readonly name: string;
+  readonly version: string;
+  readonly variant: Variant;
+  /** Sealed payload files, by the host's descriptor numbers. */
+  readonly files: readonly { readonly path: string; readonly fd: number }[];
+}
+
+/** `GenerateRequest` with every default filled in that does not need the model. */
+export interface WireRequest {
+  readonly messages: readonly ChatMessage[] | null;
+  readonly reasoningEffort: "low" | "medium" | "high" | null;
+  readonly prompt: string | null;
+  readonly tokenIds: readonly number[] | null;
+  /** Null: 256, or what still fits into the context. */
+  readonly maxNewTokens: number | null;
+  readonly ignoreEos: boolean;
+  /** Null inside: what generation_config says, else off. */
+  readonly sampling:
+    | "model"
+    | { readonly temperature: number | null; readonly topP: number | null; readonly topK: number | null };
+  /** Decimal digits of a u64. */
+  readonly seed: string;
+  readonly logits: boolean;
+}
+
+export type ToHost =
+  | {
+      readonly type: "start";
+      readonly plan: Plan;
+      readonly model: ModelDescription;
+      readonly modelFds: readonly number[];
+      readonly kernels: readonly HostedKernel[];
+    }
+  | { readonly type: "generate"; readonly id: number; readonly request: WireRequest }
+  | { readonly type: "abort"; readonly id: number };
+
+const id = z.number().int().nonnegative();
+const ms = z.number().nonnegative();
+const text = z.string().nullable();
+const tokens = z.array(z.number().int().nonnegative());
+// JSON has no infinities: a logit of -inf may make a log-probability of -inf, which is sent as null.
+const logprob = z
+  .number()
+  .nullable()
+  .transform((value) => value ?? Number.NEGATIVE_INFINITY);
+
+const finished = z.strictObject({
+  type: z.literal("finished"),
+  id,
+  prompt: text,
+  promptTokenIds: tokens,
+  tokenIds: tokens,
+  logprobs: z.array(logprob),
+  text,
+  channels: z.record(z.string(), z.string()),
+  finishReason: z.enum(["stop", "length"]),
+  /** Kinds of steps that this request took part in. */
+  buckets: z.array(z.enum(["decode", "mixed"])),
+  queuedMs: ms,
+  prefillMs: ms,
+  decodeMs: ms,
+});
+
+const fromHost = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("progress"), done: ms, total: ms }),
+  z.strictObject({ type: z.literal("ready") }),
+  z.strictObject({
+    type: z.literal("token"),
+    id,
+    token: z.number().int().nonnegative(),
+    logprob,
+    text,
+    channel: text,
+    content: text,
+  }),
+  /** Tail: f32 [rows, vocab], little endian; rows come in order. */
+  z.strictObject({ type: z.literal("logits"), id, rows: z.number().int().positive() }),
+  finished,
+  z.strictObject({
+    type: z.literal("failed"),
+    /** Null: the engine itself failed, and ends. */
+    id: id.nullable(),
+    error: z.strictObject({
+      code: z.string().regex(/^KL_[A-Z0-9_]+$/),
+      message: z.string(),
+      remedy: z.string().optional(),
+      row: z.string().optional(),
+      details: z.record(z.string(), z.unknown()).optional(),
+    }),
+  }),
+]);
+
+/** As the host writes it; `parseFromHost` gives what the client reads. */
+export type FromHost = z.input<typeof fromHost>;
+export type HostMessage = z.output<typeof fromHost>;
+export type Finished = z.output<typeof finished>;
+export type WireError = Extract<FromHost, { type: "failed" }>["error"];
+
+/** @throws KL_ENGINE_PROTOCOL */
+export function parseFromHost(json: unknown): HostMessage {
+  const parsed = fromHost.safeParse(json);
+  return parsed.success ? parsed.data : fail("KL_ENGINE_PROTOCOL", "The engine host sent a malformed message.");
+}
+
+export const wireError = (error: unknown): WireError =>
+  error instanceof KernlockError
+    ? (error.toJSON() as WireError)
+    : { code: "KL_ENGINE_INTERNAL", message: error instanceof Error ? error.message : String(error) };
+
+export function fromWireError({ code, message, remedy, row, details }: WireError): KernlockError {
+  return new KernlockError(code as `KL_${string}`, message, {
+    ...(remedy === undefined ? {} : { remedy }),
+    ...(row === undefined ? {} : { row }),
+    ...(details === undefined ? {} : { details }),
+  });
+}
+
+/** No frame is larger; logits come in pieces far smaller. */
+const maxFrame = 256 << 20;
+
+/** The tail is copied: what it is a view of may change before it is written. */
+export function frame(message: ToHost | FromHost, tail: Uint8Array = new Uint8Array(0)): Uint8Array[] {
+  const json = Buffer.from(JSON.stringify(message));
+  const head = Buffer.alloc(8);
+  head.writeUInt32LE(json.length, 0);
+  head.writeUInt32LE(tail.length, 4);
+  return tail.length === 0 ? [head, json] : [head, json, Uint8Array.from(tail)];
+}
+
+/** Takes a byte stream apart into frames. The tail is a copy, aligned for typed arrays. */
+export function frameReader(onFrame: (json: unknown, tail: Uint8Array) => void): (chunk: Buffer) => void {
+  let chunks: Buffer[] = [];
+  let have = 0;
+  let want = 8;
+  return (chunk) => {
+    chunks.push(chunk);
+    have += chunk.length;
+    if (have < want) return;
+    let bytes = chunks.length === 1 ? chunk : Buffer.concat(chunks);
+    while (bytes.length >= 8) {
+      const json = bytes.readUInt32LE(0);
+      const tail = bytes.readUInt32LE(4);
+      want = 8 + json + tail;
+      if (want > maxFrame) fail("KL_ENGINE_PROTOCOL", "A message between engine and host is larger than any may be.");
+      if (bytes.length < want) break;
+      onFrame(parseJson(bytes.subarray(8, 8 + json)), Uint8Array.from(bytes.subarray(8 + json, want)));
+      bytes = bytes.subarray(want);
+      want = 8;
+    }
+    chunks = [bytes];
+    have = bytes.length;
+  };
+}
+
+function parseJson(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString("utf8"));
+  } catch {
+    return fail("KL_ENGINE_PROTOCOL", "A message between engine and host is not JSON.");
+  }
+}

@@ -1,0 +1,133 @@
+/** The engine proper: requests in, tokens out. Everything that computes is an op of a sealed kernel. */
+import { fail } from "@kernlock/kernels/format";
+import type { FromHost, ToHost, WireRequest } from "../client/protocol.ts";
+import { wireError } from "../client/protocol.ts";
+import { modelFacts, modelFromDescription } from "../model/index.ts";
+import { openDevice } from "../native/index.ts";
+import { allocateBuffers } from "./buffers.ts";
+import { loadOps } from "./kernels.ts";
+import { type Job, openJob, openLanguage } from "./request.ts";
+import { createScheduler, isDone, nextStep, type Part, retire } from "./scheduler.ts";
+import { createStepper, type StepResult } from "./step.ts";
+import { loadWeights } from "./weights.ts";
+
+/** Resolves when the channel has room again; the tail is copied at once. */
+export type Send = (message: FromHost, tail?: Uint8Array) => Promise<void>;
+
+export interface HostEngine {
+  generate(id: number, request: WireRequest): void;
+  abort(id: number): void;
+}
+
+/** Loads kernels, then weights, then serves. @throws KL_LOAD_*, KL_MODEL_*, KL_MEMORY_* */
+export async function startHostEngine(
+  { plan, model: description, modelFds, kernels }: Extract<ToHost, { type: "start" }>,
+  send: Send,
+): Promise<HostEngine> {
+  const model = modelFromDescription(description, modelFds);
+  const facts = modelFacts(model);
+  const device = openDevice({ kind: "cpu", workers: plan.workers });
+  const ops = loadOps(kernels, device);
+  const onProgress = (done: number, total: number): void => void send({ type: "progress", done, total });
+  const weights = await loadWeights({ model, plan, device, ops, onProgress });
+  const buffers = allocateBuffers(device, facts, plan);
+  const stepper = createStepper({ device, plan, model: facts, config: model.config, ops, weights, buffers });
+  const scheduler = createScheduler<Job>(facts, plan, plan.pages);
+  const language = await openLanguage(model);
+  /** Requests whose prompt is still being read. */
+  const opening = new Set<number>();
+  let stepping = false;
+
+  /**
+   * Steps until nothing is left to do; at most one of these runs. A step that fails ends the host (its rejection is not
+   * caught): what every sequence holds is unknown then.
+   */
+  async function run(): Promise<void> {
+    if (stepping) return;
+    stepping = true;
+    for (;;) {
+      for (const job of retire(scheduler, (job) => job.aborted)) failed(job.id, aborted());
+      for (const job of retire(scheduler, isDone)) finish(job);
+      const parts = nextStep(scheduler);
+      if (parts.length === 0) break;
+      const now = performance.now();
+      for (const { sequence } of parts) sequence.startedAt ??= now;
+      const { bucket, results } = await stepper.step(parts);
+      for (const [i, part] of parts.entries()) {
+        part.sequence.buckets.add(bucket);
+        await take(part, results[i]!);
+      }
+    }
+    stepping = false;
+  }
+
+  async function take({ sequence: job, count, rows }: Part<Job>, { next, logits }: StepResult): Promise<void> {
+    job.computed += count;
+    if (job.wantLogits && rows > 0) {
+      await send(
+        { type: "logits", id: job.id, rows },
+        new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength),
+      );
+    }
+    if (next === null) return;
+    job.firstTokenAt ??= performance.now();
+    job.tokens.push(next.id);
+    job.logprobs.push(next.logprob);
+    const full = job.tokens.length - job.promptLength === job.maxNewTokens;
+    job.finish = job.stopIds.has(next.id) ? "stop" : full ? "length" : null;
+    const said = job.answer.push(next.id, job.finish !== null);
+    void send({ type: "token", id: job.id, token: next.id, logprob: next.logprob, ...said });
+  }
+
+  function finish(job: Job): void {
+    const end = performance.now();
+    const started = job.startedAt ?? end;
+    void send({
+      type: "finished",
+      id: job.id,
+      prompt: job.prompt,
+      promptTokenIds: job.tokens.slice(0, job.promptLength),
+      tokenIds: job.tokens.slice(job.promptLength),
+      logprobs: job.logprobs,
+      text: job.answer.text,
+      channels: job.answer.channels,
+      finishReason: job.finish!,
+      buckets: [...job.buckets],
+      queuedMs: started - job.queuedAt,
+      prefillMs: (job.firstTokenAt ?? end) - started,
+      decodeMs: end - (job.firstTokenAt ?? end),
+    });
+  }
+
+  const failed = (id: number, error: unknown): void => void send({ type: "failed", id, error: wireError(error) });
+
+  return {
+    generate(id, request) {
+      opening.add(id);
+      openJob({ model, plan, language }, id, request).then(
+        (job) => {
+          if (!opening.delete(id)) return failed(id, aborted());
+          scheduler.waiting.push(job);
+          void run();
+        },
+        (error: unknown) => {
+          opening.delete(id);
+          failed(id, error);
+        },
+      );
+    },
+    abort(id) {
+      if (opening.delete(id)) return;
+      for (const job of [...scheduler.waiting, ...scheduler.running]) if (job.id === id) job.aborted = true;
+      void run();
+    },
+  };
+}
+
+function aborted(): unknown {
+  try {
+    fail("KL_ENGINE_ABORTED", "The request was given up by its caller.");
+  } catch (error) {
+    return error;
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * The engine host. It is given one channel, sealed kernels and open weight files as descriptors; it opens no path, no
+ * socket and no other process, and ends when its caller closes the channel.
+ */
+import { once } from "node:events";
+import { Socket } from "node:net";
+import { channelFd, frame, frameReader, type ToHost, wireError } from "../client/protocol.ts";
+import { type HostEngine, type Send, startHostEngine } from "./engine.ts";
+
+const channel = new Socket({ fd: channelFd, readable: true, writable: true });
+const send: Send = (message, tail) => {
+  let room = true;
+  for (const part of frame(message, tail)) room = channel.write(part);
+  return room ? Promise.resolve() : once(channel, "drain").then(() => {});
+};
+
+/** The engine itself failed: say why, and end once that has been said. */
+function die(error: unknown): void {
+  const [head, json] = frame({ type: "failed", id: null, error: wireError(error) });
+  channel.write(head!);
+  channel.write(json!, () => process.exit(1));
+}
+
+let engine: HostEngine | null = null;
+
+function receive(message: ToHost): void {
+  switch (message.type) {
+    case "start":
+      startHostEngine(message, send).then((started) => {
+        engine = started;
+        void send({ type: "ready" });
+      }, die);
+      return;
+    case "generate":
+      engine?.generate(message.id, message.request);
+      return;
+    case "abort":
+      engine?.abort(message.id);
+      return;
+  }
+}
+
+// The caller made these messages: their form is what its types say.
+channel.on(
+  "data",
+  frameReader((json) => receive(json as ToHost)),
+);
+channel.on("end", () => process.exit(0));
+channel.on("error", () => process.exit(0));
+process.on("uncaughtException", die);
+process.on("unhandledRejection", die);
+// Signals of a terminal go to the whole group; the caller decides what they mean.
+process.on("SIGINT", () => {});

@@ -1,0 +1,216 @@
+/**
+ * The model as a list of launches, built once per bucket. Reads as the model does: embed; in every layer norm, attention,
+ * norm, experts; last norm, lm_head, sample. Which op runs which nodes is the plan's; what it is given stands here.
+ */
+import { type ArgsOf, dtypes, encodeArgs, layouts, type OpName } from "@kernlock/kernels/abi";
+import {
+  type Bucket,
+  type BufferName,
+  type ModelFacts,
+  modeTypes,
+  type Plan,
+  type PlannedOp,
+  pageTokens,
+} from "@kernlock/policies/compatibility";
+import type { ModelConfig } from "../model/index.ts";
+import { createProgram, type Device, type Program, type Step } from "../native/index.ts";
+import type { Buffers } from "./buffers.ts";
+import { findOp, type LoadedOps, launch } from "./kernels.ts";
+import type { LayerWeights, Weights } from "./weights.ts";
+
+/** Sizes of a launch. What really runs is read from the buffers, so that many steps share one program. */
+export interface Shape {
+  readonly bucket: Bucket;
+  readonly tokens: number;
+  readonly seqs: number;
+  /** Rows that sample; 0: none does, and what follows the layers is left out. */
+  readonly rows: number;
+  readonly maxContext: number;
+}
+
+export interface Parts {
+  readonly device: Device;
+  readonly plan: Plan;
+  readonly model: ModelFacts;
+  readonly config: ModelConfig;
+  readonly ops: LoadedOps;
+  readonly weights: Weights;
+  readonly buffers: Buffers;
+}
+
+/** Where in the model a launch stands. */
+interface Place {
+  /** Number of the layer, null outside. */
+  readonly layer: number | null;
+  /** Scale vector of the next norm. */
+  readonly norm: bigint;
+}
+
+export function buildProgram(parts: Parts, shape: Shape): Program {
+  const { device, plan, weights } = parts;
+  const steps: Step[] = [];
+  const fill = argumentsOf(parts, shape);
+  const add = (op: PlannedOp, place: Place): void => {
+    const loaded = findOp(parts.ops, op);
+    steps.push(launch(loaded, encode(loaded.name, fill[loaded.name], place)));
+  };
+  const planned = (segment: PlannedOp["segment"]): PlannedOp[] =>
+    plan.ops.filter((op) => op.bucket === shape.bucket && op.segment === segment);
+
+  for (const op of planned("before")) add(op, { layer: null, norm: weights.norm });
+  for (const [layer, { attnNorm, moeNorm }] of weights.layers.entries()) {
+    let norm = attnNorm;
+    for (const op of planned("layer")) {
+      if (!op.layers.includes(layer)) continue;
+      add(op, { layer, norm });
+      if (op.covers.includes("norm")) norm = moeNorm;
+    }
+  }
+  if (shape.rows > 0) for (const op of planned("after")) add(op, { layer: null, norm: weights.norm });
+  return createProgram(device, steps);
+}
+
+/** What each op of the model is given at a place. Ops that prepare weights are `weights.ts`'s. */
+type Fill = { readonly [N in OpName]: ((place: Place) => ArgsOf<N>) | null };
+
+const encode = <N extends OpName>(name: N, fill: Fill[N], place: Place): Uint8Array => {
+  if (fill === null) throw new Error(`${name} is no op of the model`);
+  return encodeArgs(name, (fill as (place: Place) => ArgsOf<N>)(place));
+};
+
+function argumentsOf({ plan, model, config, weights, buffers }: Parts, shape: Shape): Fill {
+  const { tokens, seqs, rows, maxContext } = shape;
+  const { hidden, intermediate, heads, kvHeads, headDim, experts, topK, vocab } = model;
+  const types = modeTypes[plan.mode];
+  const address = (name: BufferName): bigint => buffers.named[name].address;
+  const dtype = { dtype: dtypes[types.activation] };
+  const stream_dtype = { stream_dtype: dtypes[types.stream] };
+  const kv_dtype = { kv_dtype: dtypes[types.kv] };
+  const row_seq = address("row_seq");
+  const stream = address("stream");
+  const layerOf = ({ layer }: Place): LayerWeights => weights.layers[layer!]!;
+  const pages = ({ layer }: Place) => ({
+    kv: buffers.kv[layer!]!,
+    block_table: address(model.layers[layer!] === "full" ? "block_table_full" : "block_table_sliding"),
+    block_table_stride: Math.ceil(plan.maxContext / pageTokens),
+  });
+  const workspace = {
+    scratch: buffers.scratch.address,
+    scratch_bytes: BigInt(buffers.scratch.size),
+    state: buffers.state.address,
+    state_bytes: BigInt(buffers.state.size),
+  };
+  const attention = (place: Place) => ({
+    ...{ ...dtype, ...kv_dtype, tokens, seqs, max_context: maxContext },
+    ...{ heads, kv_heads: kvHeads, head_dim: headDim, scale: headDim ** -0.5 },
+    window: model.layers[place.layer!] === "sliding" ? model.slidingWindow : 0,
+    ...pages(place),
+    context: address("context"),
+    q: address("q"),
+    sinks: layerOf(place).sinks,
+    out: address("attended"),
+    ...workspace,
+  });
+  const norm = (place: Place) => ({ eps: config.normEps, norm_weight: place.norm });
+  const qkv = (place: Place) => ({
+    ...{ ...dtype, ...kv_dtype, tokens, hidden, heads, kv_heads: kvHeads, head_dim: headDim },
+    rope_scale: weights.ropeScale,
+    ...pages(place),
+    row_seq,
+    positions: address("positions"),
+    weight: layerOf(place).qkv,
+    bias: layerOf(place).qkvBias,
+    inv_freq: weights.invFreq,
+    q: address("q"),
+  });
+  const router = (place: Place) => ({
+    ...{ ...dtype, tokens, hidden, experts, top_k: topK },
+    row_seq,
+    weight: layerOf(place).router,
+    bias: layerOf(place).routerBias,
+    expert_ids: address("expert_ids"),
+    expert_weights: address("expert_weights"),
+  });
+  const outProjection = (place: Place) => ({
+    ...{ ...dtype, ...stream_dtype, tokens, in_features: heads * headDim, out_features: hidden },
+    row_seq,
+    x: address("attended"),
+    weight: layerOf(place).oProj,
+    bias: layerOf(place).oProjBias,
+  });
+  const mixture = (place: Place) => ({
+    ...{ ...dtype, ...stream_dtype, tokens, hidden, intermediate },
+    ...{ experts, top_k: topK, expert_begin: 0, expert_end: experts, partial: 0 },
+    layout: layouts[plan.expertLayout],
+    alpha: config.swigluAlpha,
+    limit: config.swigluLimit,
+    row_seq,
+    x: address("normed"),
+    expert_ids: address("expert_ids"),
+    expert_weights: address("expert_weights"),
+    up_weight: layerOf(place).up,
+    up_scales: layerOf(place).upScales,
+    up_bias: layerOf(place).upBias,
+    down_weight: layerOf(place).down,
+    down_scales: layerOf(place).downScales,
+    down_bias: layerOf(place).downBias,
+    ...workspace,
+  });
+
+  return {
+    embed: () => ({
+      ...{ ...stream_dtype, tokens, hidden, vocab },
+      row_seq,
+      token_ids: address("token_ids"),
+      weight: weights.embed,
+      out: stream,
+    }),
+    rmsnorm: (place) => ({
+      ...{ ...dtype, ...stream_dtype, tokens, hidden, eps: config.normEps },
+      row_seq,
+      x: stream,
+      weight: place.norm,
+      out: address("normed"),
+    }),
+    qkv_rope_kv: (place) => ({ ...qkv(place), x: address("normed") }),
+    norm_qkv_rope_kv: (place) => ({ ...qkv(place), ...stream_dtype, ...norm(place), x: stream }),
+    attn_prefill: (place) => ({ ...attention(place), query_start: address("query_start") }),
+    attn_decode: attention,
+    o_proj: (place) => ({ ...outProjection(place), out: address("branch") }),
+    o_proj_residual: (place) => ({ ...outProjection(place), stream }),
+    residual: () => ({ ...dtype, ...stream_dtype, tokens, hidden, row_seq, x: address("branch"), stream }),
+    router: (place) => ({ ...router(place), x: address("normed") }),
+    norm_router: (place) => ({
+      ...{ ...router(place), ...stream_dtype, ...norm(place), ...workspace },
+      x: stream,
+      normed: address("normed"),
+    }),
+    moe: (place) => ({ ...mixture(place), out: address("branch") }),
+    moe_residual: (place) => ({ ...mixture(place), stream }),
+    lm_head: () => ({
+      ...{ ...dtype, rows, hidden, vocab },
+      sample_rows: address("sample_rows"),
+      x: address("normed"),
+      weight: weights.lmHead,
+      logits: address("logits"),
+    }),
+    sample: () => ({
+      ...{ rows, vocab },
+      sample_rows: address("sample_rows"),
+      logits: address("logits"),
+      temperature: address("temperature"),
+      top_p: address("top_p"),
+      top_k: address("top_k"),
+      seeds: address("seeds"),
+      counters: address("counters"),
+      token_ids: address("sampled"),
+      logprobs: address("logprobs"),
+      next_token_ids: 0n,
+      ...workspace,
+    }),
+    copy_rows: null,
+    transpose_experts: null,
+    mxfp4_dequantize: null,
+    mxfp4_tiles: null,
+  };
+}
