@@ -1,10 +1,9 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { Worker } from "node:worker_threads";
+import { type ChildProcess, fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { fail } from "@kernlock/kernels/format";
 import { createGuard, stringsOf } from "./guard.ts";
 import { parseMessages } from "./messages.ts";
-import { type RenderJob, type RenderReply, type WorkerData, workerMain } from "./template-worker.ts";
+import type { RenderJob, RenderReply, RenderSetup } from "./template-process.ts";
 import type { Conversation, Model, RenderedPrompt, TemplateRenderer, Tokenizer } from "./types.ts";
 
 export interface TemplateLimits {
@@ -12,17 +11,19 @@ export interface TemplateLimits {
   readonly milliseconds: number;
   /** UTF-8 bytes of the rendered prompt. */
   readonly output: number;
-  /** Heap of the worker, MiB. */
+  /** Heap of the rendering process, MiB. */
   readonly memory: number;
 }
 const defaults: TemplateLimits = { milliseconds: 2000, output: 1 << 20, memory: 64 };
-const maxRange = 1 << 16;
-/** A worker starts in some 30 ms; on a machine that is this busy nothing else works either. */
+/** It starts in some 100 ms; on a machine that is this busy nothing else works either. */
 const startMilliseconds = 30_000;
+/** The process stops a slow template itself and lives on; only if that fails is it killed. */
+const graceMilliseconds = 1000;
 
 /**
- * Starts the renderer of the model's chat template. Everything it will ever read is read here, so that it goes on
- * working (and can start anew after a template that looped) in a process that may open no more files.
+ * Starts the renderer of the model's chat template. It runs in a process of its own, which has
+ * loaded everything by the time this resolves: it goes on working when the caller may open no file any more. A template
+ * that loops is stopped; one that exhausts memory ends its process, and the next rendering needs leave to start another.
  *
  * @throws KL_TEMPLATE_ABSENT
  */
@@ -37,8 +38,8 @@ export async function createTemplateRenderer(
       remedy: "Use --prompt or --token-ids, or put chat_template.jinja into the model's folder.",
     });
   }
-  const worker = new TemplateWorker(template, { ...defaults, ...limits });
-  await worker.start();
+  const renderer = new RenderProcess(template, { ...defaults, ...limits });
+  await renderer.start();
 
   const render = async (conversation: Conversation): Promise<RenderedPrompt> => {
     const data = {
@@ -47,50 +48,41 @@ export async function createTemplateRenderer(
       ...(conversation.reasoningEffort === undefined ? {} : { reasoning_effort: conversation.reasoningEffort }),
     };
     const guard = createGuard(tokenizer, [template, ...Object.values(templateTokens), ...stringsOf(data)]);
-    const text = await worker.render({
+    const text = await renderer.render({
       ...templateTokens,
       add_generation_prompt: conversation.addGenerationPrompt ?? true,
       ...guard.hide(data),
     });
     return guard.reveal(text);
   };
-  return { render, close: () => worker.close(), [Symbol.asyncDispose]: () => worker.close() };
+  return { render, close: () => renderer.close(), [Symbol.asyncDispose]: () => renderer.close() };
 }
 
-/** One worker at a time, one rendering at a time; a worker that breaks a limit is killed and replaced. */
-class TemplateWorker {
-  readonly #source: string;
-  readonly #data: WorkerData;
-  readonly #limits: TemplateLimits;
-  #running: Worker | null = null;
-  /** Who waits for the running worker's next message. */
+/** One process, one rendering at a time. */
+class RenderProcess {
+  readonly #setup: RenderSetup;
+  readonly #memory: number;
+  #child: ChildProcess | null = null;
+  /** Who waits for the process's next message. */
   #waiting: ((reply: RenderReply) => void) | null = null;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
 
   constructor(template: string, limits: TemplateLimits) {
-    const jinja = readFileSync(createRequire(import.meta.url).resolve("@huggingface/jinja"), "utf8");
-    this.#source = [
-      "const { parentPort, workerData } = require('node:worker_threads');",
-      `const box = { exports: {} }; (function (module, exports) { ${jinja}\n})(box, box.exports);`,
-      `(${workerMain.toString()})(box.exports, parentPort, workerData);`,
-    ].join("\n");
-    this.#limits = limits;
-    this.#data = { template, maxOutput: limits.output, maxRange };
+    this.#memory = limits.memory;
+    this.#setup = { template, milliseconds: limits.milliseconds, maxOutput: limits.output };
   }
 
-  async start(): Promise<Worker> {
+  async start(): Promise<ChildProcess> {
     if (this.#closed) fail("KL_TEMPLATE_ERROR", "The template renderer is closed.");
-    if (this.#running !== null) return this.#running;
-    const worker = this.#launch();
-    this.#running = worker;
-    const reply = await this.#reply(startMilliseconds);
+    if (this.#child !== null) return this.#child;
+    const child = this.#launch();
+    const reply = await this.#ask(child, this.#setup, startMilliseconds);
     if (reply.kind !== "ready") {
-      await this.#kill();
-      fail("KL_TEMPLATE_ERROR", "The template renderer does not start.");
+      this.#kill();
+      return fail("KL_TEMPLATE_ERROR", `The template renderer does not start: ${messageOf(reply)}.`);
     }
-    worker.unref();
-    return worker;
+    return child;
   }
 
   render(variables: Record<string, unknown>): Promise<string> {
@@ -101,37 +93,38 @@ class TemplateWorker {
 
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#kill();
+    this.#kill();
   }
 
-  #launch(): Worker {
-    const worker = new Worker(this.#source, {
-      eval: true,
-      name: "chat-template",
-      workerData: this.#data,
-      env: {},
-      argv: [],
-      execArgv: [],
-      stdin: false,
-      stdout: true,
-      stderr: true,
-      resourceLimits: { maxOldGenerationSizeMb: this.#limits.memory, maxYoungGenerationSizeMb: 16, stackSizeMb: 4 },
+  #launch(): ChildProcess {
+    const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
+    const child = fork(fileURLToPath(new URL(`./template-process.${extension}`, import.meta.url)), {
+      execArgv: ["--permission", "--allow-fs-read=*", "--no-warnings", `--max-old-space-size=${this.#memory}`],
+      env: process.env.TZ === undefined ? {} : { TZ: process.env.TZ },
+      cwd: "/",
+      stdio: ["ignore", "ignore", "ignore", "ipc"],
     });
-    // Of a worker that is being killed nothing is heard any more.
+    // Of a process that is being killed nothing is heard any more.
     const tell = (reply: RenderReply): void => {
-      if (this.#running === worker) this.#waiting?.(reply);
+      if (this.#child === child) this.#waiting?.(reply);
     };
-    worker.on("message", tell);
-    worker.on("messageerror", () => tell({ kind: "limit", message: "its output could not be read" }));
-    worker.on("error", (error: NodeJS.ErrnoException) => {
-      const memory = error.code === "ERR_WORKER_OUT_OF_MEMORY";
-      tell({ kind: "limit", message: memory ? `it took more than ${this.#limits.memory} MiB` : "it crashed" });
+    child.on("message", (reply: RenderReply) => tell(reply));
+    child.on("error", (error) => tell({ kind: "limit", message: `its process failed (${error.message})` }));
+    child.on("exit", (_code, signal) => {
+      tell({
+        kind: "limit",
+        message: `its process ended (${signal ?? "by itself"}), out of memory by all appearances`,
+      });
+      if (this.#child === child) this.#child = null;
     });
-    worker.on("exit", () => tell({ kind: "limit", message: "it ended by itself" }));
-    return worker;
+    // It must not keep a program alive that is done; whoever waits for a reply has a timer.
+    child.unref();
+    child.channel?.unref();
+    this.#child = child;
+    return child;
   }
 
-  #reply(milliseconds: number): Promise<RenderReply> {
+  #ask(child: ChildProcess, message: RenderSetup | RenderJob, milliseconds: number): Promise<RenderReply> {
     return new Promise((resolve) => {
       const settle = (reply: RenderReply): void => {
         clearTimeout(timer);
@@ -141,14 +134,17 @@ class TemplateWorker {
       const late = `it did not end within ${milliseconds} ms`;
       const timer = setTimeout(() => settle({ kind: "limit", message: late }), milliseconds);
       this.#waiting = settle;
+      child.send(message, (error) => {
+        if (error !== null) settle({ kind: "limit", message: "its process has ended" });
+      });
     });
   }
 
   async #render(variables: Record<string, unknown>): Promise<string> {
-    const worker = await this.start();
-    const job: RenderJob = { variables, now: Date.now() };
-    worker.postMessage(job);
-    const reply = await this.#reply(this.#limits.milliseconds);
+    const child = await this.start();
+    const { milliseconds } = this.#setup;
+    const started = performance.now();
+    const reply = await this.#ask(child, { variables, now: Date.now() }, milliseconds + graceMilliseconds);
     switch (reply.kind) {
       case "done":
         return reply.text;
@@ -156,19 +152,24 @@ class TemplateWorker {
         return broken(reply.message);
       case "limit":
       case "ready":
-        await this.#kill();
-        return overLimit(reply.kind === "limit" ? reply.message : "it lost its place");
+        // Killed, unless it has answered in time that it is well.
+        if (performance.now() - started >= milliseconds + graceMilliseconds) this.#kill();
+        return overLimit(messageOf(reply));
       default:
         return reply satisfies never;
     }
   }
 
-  async #kill(): Promise<void> {
-    const worker = this.#running;
-    this.#running = null;
+  #kill(): void {
+    const child = this.#child;
+    this.#child = null;
     this.#waiting?.({ kind: "limit", message: "the renderer was closed" });
-    await worker?.terminate();
+    child?.kill("SIGKILL");
   }
+}
+
+function messageOf(reply: RenderReply): string {
+  return "message" in reply ? reply.message : "it lost its place";
 }
 
 function overLimit(message: string): never {
