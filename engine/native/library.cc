@@ -26,21 +26,6 @@ constexpr uint32_t args_sizes[] = {
 
 std::string path_of(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
 
-// Duplicates a descriptor to a number under which the loader knows no library. -1 with errno on failure.
-int duplicate(int fd) {
-  int low = 3;
-  for (;;) {
-    const int copy = fcntl(fd, F_DUPFD_CLOEXEC, low);
-    if (copy < 0) return -1;
-    void* known = dlopen(path_of(copy).c_str(), RTLD_LAZY | RTLD_NOLOAD);
-    if (known == nullptr) return copy;
-    // The same file under its own number would be welcome, but telling is not worth it: take the next number.
-    dlclose(known);
-    ::close(copy);
-    low = copy + 1;
-  }
-}
-
 struct Range {
   ElfW(Addr) base;
   const char* name;
@@ -82,6 +67,22 @@ bool mapped_from(void* handle, int fd) {
   }
   std::fclose(maps);
   return some && all;
+}
+
+// Duplicates a descriptor to a number whose path the loader does not take for another library. -1 with errno on failure.
+int duplicate(int fd) {
+  int low = 3;
+  for (;;) {
+    const int copy = fcntl(fd, F_DUPFD_CLOEXEC, low);
+    if (copy < 0) return -1;
+    void* known = dlopen(path_of(copy).c_str(), RTLD_LAZY | RTLD_NOLOAD);
+    if (known == nullptr) return copy;
+    const bool same = mapped_from(known, copy);
+    dlclose(known);
+    if (same) return copy;
+    ::close(copy);
+    low = copy + 1;
+  }
 }
 
 }  // namespace

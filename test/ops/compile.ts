@@ -11,7 +11,7 @@ const flags = [
   ..."-std=c++20 -O3 -march=x86-64-v3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -ffp-contract=fast".split(
     " ",
   ),
-  ..."-shared -nostartfiles -nostdlib++ -s".split(" "),
+  ..."-shared -nostdlib -s".split(" "),
   "-Wl,--build-id=none,-z,relro,-z,now,-z,noexecstack,-Bsymbolic",
 ];
 
@@ -36,7 +36,18 @@ export function compileLibrary(name: string, sources: readonly string[], extra: 
   if (!existsSync(target)) {
     mkdirSync(build, { recursive: true });
     const temporary = `${target}.${process.pid}`;
-    const args = [...flags, ...extra, ...include.map((path) => `-I${path}`), "-o", temporary, ...sources, "-lm"];
+    const args = [
+      ...flags,
+      ...extra,
+      ...include.map((path) => `-I${path}`),
+      "-o",
+      temporary,
+      ...sources,
+      "-Wl,--as-needed",
+      "-lm",
+      "-lc",
+      "-lgcc",
+    ];
     const { status, stderr } = spawnSync("g++", args, { encoding: "utf8" });
     if (status !== 0) throw new Error(`${name} does not compile:\n${stderr}`);
     renameSync(temporary, target);
