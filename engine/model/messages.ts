@@ -13,13 +13,13 @@ export function parseMessages(value: unknown): ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) return refuse("There are no messages.");
   return value.map((message: unknown, i) => {
     if (!isObject(message)) return refuse(`Message ${i} is no object.`);
-    const { role, content } = message;
+    const { role, content, ...rest } = message;
     if (typeof role !== "string" || !roles.includes(role)) {
       return refuse(`Message ${i} has the role ${shownValue(role)}, which is none of ${roles.join(", ")}.`);
     }
     if (typeof content === "string") return { ...message, role };
-    // Templates leave out what is not there; a call of a tool or a mere thought has no content.
-    if ((content === undefined || content === null) && role === "assistant") return { ...message, role };
+    // A call of a tool or a mere thought has no content. Templates look whether the key is there: null would not do.
+    if ((content === undefined || content === null) && role === "assistant") return { ...rest, role };
     return refuse(`The content of message ${i} is ${shownValue(content)}, not text.`);
   });
 }
