@@ -205,7 +205,7 @@ function readPacked(
   const [start, bytes] = [get(DT.RELR), get(DT.RELRSZ)];
   if (start === undefined) return;
   if (bytes === undefined || bytes % 8 !== 0)
-    return fail("KL_ELF_DYNAMIC", "The ELF file's packed relocations are malformed.");
+    fail("KL_ELF_DYNAMIC", "The ELF file's packed relocations are malformed.");
   const table = locate(start, bytes, "relocations");
   let next = 0;
   for (let at = table; at < table + bytes; at += 8) {
