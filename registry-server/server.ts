@@ -59,6 +59,8 @@ export function createRegistry(options: RegistryOptions): Registry {
     forceCloseConnections: "idle",
     http: { headersTimeout: 10_000 },
     routerOptions: { maxParamLength: 256 },
+    // Addresses that the router cannot even take apart never reach the error handler.
+    frameworkErrors: (error, request, reply) => void refuse(error, request, reply, origin),
     clientErrorHandler(error, socket) {
       // The HTTP parser gave up: a body shorter or longer than announced, or no HTTP at all.
       if (!socket.writable) return;

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fail } from "@kernlock/kernels/format";
 import Database from "better-sqlite3";
@@ -12,7 +12,9 @@ const migrationsFolder = join(import.meta.dirname, "migrations");
  * readers and one writer go side by side, across processes (WAL).
  */
 export function openDatabase(folder: string): Sql {
-  mkdirSync(folder, { recursive: true });
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  // Private kernels and hashes of tokens lie here.
+  chmodSync(folder, 0o700);
   const sql = new Database(join(folder, "registry.sqlite"));
   sql.pragma("busy_timeout = 5000");
   sql.pragma("journal_mode = WAL");
