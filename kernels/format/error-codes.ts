@@ -178,6 +178,7 @@ export const errorCodes = {
   KL_MODEL_NOT_FOUND: "there is no such model folder or name in the local cache",
   KL_MODEL_QUANTIZATION: "the model is quantised in a way that no kernel layout describes",
   KL_MODEL_SYMLINK: "a file of the model is a link that leads out of its folder",
+  KL_MODEL_SCALE: "an MXFP4 scale stands for no number, or for none that bf16 can hold",
   KL_MODEL_TENSOR_ALIGNMENT: "a tensor does not begin at a multiple of its element size",
   KL_MODEL_TENSOR_BYTES: "a tensor's byte range does not fit its dtype and shape",
   KL_MODEL_TENSOR_DTYPE: "a tensor has another dtype than the model needs",
