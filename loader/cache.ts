@@ -210,27 +210,26 @@ async function withTemporary(
   const temporary = `${partial}.${randomBytes(8).toString("hex")}`;
   await mkdir(dirname(partial), { recursive: true });
   await rename(partial, temporary).catch(() => {});
-  let file: FileHandle;
+  const file = await openOwn(temporary);
   try {
-    file = await open(temporary, writable, 0o644);
-  } catch {
-    // Somebody put a link or a folder there.
-    await rm(temporary, { recursive: true, force: true });
-    file = await open(temporary, writable, 0o644);
-  }
-  let size = 0;
-  try {
-    if (!(await file.stat()).isFile())
-      fail("KL_CACHE_FILE", `${partial} is not a regular file.`, { remedy: "Remove it." });
     await body(temporary, file);
   } catch (error) {
-    size = (await file.stat()).size;
-    if (size > 0) await rename(temporary, partial).catch(() => {});
+    if ((await file.stat()).size > 0) await rename(temporary, partial).catch(() => {});
     throw error;
   } finally {
     await file.close();
     await rm(temporary, { force: true });
   }
+}
+
+/** Opens a file for writing that is nothing but that: a link of either kind would lead to somebody else's bytes. */
+async function openOwn(path: string): Promise<FileHandle> {
+  const found = await open(path, writable, 0o644).catch(() => null);
+  const facts = await found?.stat();
+  if (found && facts?.isFile() && facts.nlink === 1) return found;
+  await found?.close();
+  await rm(path, { recursive: true, force: true });
+  return open(path, writable | constants.O_EXCL, 0o644);
 }
 
 async function syncFolder(path: string): Promise<void> {
