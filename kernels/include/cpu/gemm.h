@@ -72,7 +72,7 @@ struct Bf16Rows {
   const uint16_t* data;
   int64_t k;
 
-  static constexpr int direct_rows = 4; // up to here weights are widened in registers
+  static constexpr int direct_rows = 8; // up to here weights are widened in registers
   static constexpr int64_t padded(int64_t k) { return k; }
   // Where value i of a row of A lies.
   static constexpr int64_t position(int64_t i) { return i; }
@@ -98,16 +98,29 @@ struct Bf16Rows {
     for (int n = 0; n < rows; n++) _mm_storeu_ps(c + n * block_m, _mm_loadu_ps(sums + n * block_m));
   }
 
+  // Four rows of A at a time; twelve weight rows are in the second-level cache when the next four come.
   void direct(const float* const* a, int m, int64_t n0, int64_t n1, float* c) const {
-    with_rows(m, [&](auto count) {
-      constexpr int MR = decltype(count)::value;
-      constexpr int NR = MR == 4 ? 3 : 4;
-      for (int64_t n = n0; n < n1; n += NR) {
-        stream_rows<MR, NR>(a, n, static_cast<int>(smaller<int64_t>(NR, n1 - n)), c + (n - n0) * block_m);
+    for (int64_t group = n0; group < n1; group += panel_rows) {
+      const int64_t end = smaller<int64_t>(group + panel_rows, n1);
+      for (int i = 0; i < m; i += 4) {
+        with_rows(m - i, [&](auto count) {
+          constexpr int MR = decltype(count)::value;
+          constexpr int NR = MR == 4 ? 3 : 4;
+          for (int64_t n = group; n < end; n += NR) {
+            stream_rows<MR, NR>(a + i, n, static_cast<int>(smaller<int64_t>(NR, end - n)), c + (n - n0) * block_m + i);
+          }
+        });
       }
-    });
+    }
   }
 };
+
+// A tile on a widened panel. Not inlined: within the loops around it the compiler spills the sums to memory.
+template <int MR, int NR>
+__attribute__((noinline)) void panel_tile(const float* const* a, int64_t a_offset, int k, const float* panel, float* c,
+                                          bool first) {
+  tile<MR, NR>(a, a_offset, k, [=](int n, int i) { return _mm256_load_ps(panel + n * chunk_k + i); }, c, first);
+}
 
 // C of m rows of A (pointers to rows laid out by W::position, padded to W::padded) with weight rows [n0, n1).
 // m <= block_m, n1 - n0 <= block_n. Takes 24 KiB of stack.
@@ -127,14 +140,10 @@ inline void gemm_block(const W& w, const float* const* a, int m, int64_t n0, int
           constexpr int MR = decltype(count)::value;
           int r = 0;
           for (; r + 3 <= rows; r += 3) {
-            const float* p = panel + r * chunk_k;
-            tile<MR, 3>(a + i, k0, n_k, [p](int t, int j) { return _mm256_load_ps(p + t * chunk_k + j); },
-                        to + r * block_m + i, k0 == 0);
+            panel_tile<MR, 3>(a + i, k0, n_k, panel + r * chunk_k, to + r * block_m + i, k0 == 0);
           }
           for (; r < rows; r++) {
-            const float* p = panel + r * chunk_k;
-            tile<MR, 1>(a + i, k0, n_k, [p](int, int j) { return _mm256_load_ps(p + j); }, to + r * block_m + i,
-                        k0 == 0);
+            panel_tile<MR, 1>(a + i, k0, n_k, panel + r * chunk_k, to + r * block_m + i, k0 == 0);
           }
         });
       }
