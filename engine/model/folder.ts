@@ -30,21 +30,26 @@ type Env = Readonly<Record<string, string | undefined>>;
  */
 export function locateModel(folderOrName: string, env: Env): ModelFolder {
   const path = resolve(folderOrName);
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
+  if (isFolder(path)) {
     const real = realpathSync(path);
     return { name: basename(path), path: real, blobs: blobsOf(real) };
   }
   const match = /^([A-Za-z0-9][\w.-]*)\/([A-Za-z0-9][\w.-]*)(?:@([\w.-]+))?$/.exec(folderOrName);
   if (match === null) return notFound(folderOrName, `There is no folder ${path}.`);
   const [, organisation, name, revision = "main"] = match;
-  const repo = join(hubCache(env), `models--${organisation}--${name}`);
-  const commit = /^[0-9a-f]{40}$/.test(revision) ? revision : readRef(repo, revision);
-  const snapshot = commit === null ? null : join(repo, "snapshots", commit);
-  if (snapshot === null || statSync(snapshot, { throwIfNoEntry: false })?.isDirectory() !== true) {
+  const cached = join(hubCache(env), `models--${organisation}--${name}`);
+  // A cache may lie behind a link of its owner's; links inside of it are another matter.
+  const repo = isFolder(cached) ? realpathSync(cached) : null;
+  const commit = repo === null || /^[0-9a-f]{40}$/.test(revision) ? revision : readRef(repo, revision);
+  if (repo === null || commit === null || !isFolder(join(repo, "snapshots", commit))) {
     return notFound(folderOrName, `There is no folder ${path}, and no revision ${revision} of it in ${hubCache(env)}.`);
   }
-  const real = realpathSync(snapshot);
-  return { name: `${organisation}/${name}`, path: real, blobs: blobsOf(real) };
+  const snapshot = realpathSync(join(repo, "snapshots", commit));
+  return { name: `${organisation}/${name}`, path: snapshot, blobs: blobsOf(snapshot) };
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 function notFound(what: string, where: string): never {

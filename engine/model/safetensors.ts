@@ -31,7 +31,7 @@ const maxHeader = 32 << 20;
  *
  * @param index number of the file, for `TensorEntry.file`
  * @throws KL_MODEL_TRUNCATED, KL_MODEL_HEADER, KL_MODEL_TENSOR_BYTES, KL_MODEL_TENSOR_OVERLAP, KL_MODEL_TENSOR_GAP,
- *         KL_MODEL_TENSOR_RANGE, KL_MODEL_TENSOR_ALIGNMENT
+ *         KL_MODEL_TENSOR_ALIGNMENT
  */
 export function readHeader(file: ModelFile, index: number): Map<string, TensorEntry> {
   if (file.size < 8) return damaged("KL_MODEL_TRUNCATED", file, `has ${file.size} bytes, not even a header`);
