@@ -69,7 +69,12 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
 
   const fds = model.files.map((file) => file.fd);
   const handed = (fd: number): number => channelFd + fds.push(fd);
-  const hosted = kernels.map(({ name, version, variant, files }) => ({
+  // Kernels that the plan does not use are not handed over.
+  const used = [...plan.ops, ...plan.conversions];
+  const needed = kernels.filter((one) =>
+    used.some(({ kernel, variant }) => kernel === one.name && variant === one.variantKey),
+  );
+  const hosted = needed.map(({ name, version, variant, files }) => ({
     ...{ name, version, variant },
     files: files.map(({ path, fd }) => ({ path, fd: handed(fd) })),
   }));

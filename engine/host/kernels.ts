@@ -10,9 +10,12 @@ export interface LoadedOp {
   readonly index: number;
 }
 
-/** Loaded ops by kernel and label: `kernlock/mxfp4 moe/cpp`. */
+/** Which op of which variant of which kernel. */
+type OpOrigin = { readonly kernel: string; readonly variant: string; readonly op: string };
+const opKey = ({ kernel, variant, op }: OpOrigin): string => `${kernel} ${variant} ${op}`;
+
+/** Loaded ops, found by `findOp`. */
 export type LoadedOps = ReadonlyMap<string, LoadedOp>;
-export const opKey = (kernel: string, op: string): string => `${kernel} ${op}`;
 
 /**
  * Opens every sealed library and holds it to its variant.json: the same ops under the same names, no more and no fewer.
@@ -42,15 +45,15 @@ export function loadOps(kernels: readonly HostedKernel[], device: Device): Loade
             details: { kernel: name, op: op.name },
           });
         }
-        loaded.set(opKey(name, op.name), { name: op.op, library, index });
+        loaded.set(opKey({ kernel: name, variant: variant.variant, op: op.name }), { name: op.op, library, index });
       }
     }
   }
   return loaded;
 }
 
-export function findOp(ops: LoadedOps, planned: { readonly kernel: string; readonly op: string }): LoadedOp {
-  const op = ops.get(opKey(planned.kernel, planned.op));
+export function findOp(ops: LoadedOps, planned: OpOrigin): LoadedOp {
+  const op = ops.get(opKey(planned));
   return op ?? fail("KL_LOAD_OP_TABLE", `The plan uses ${planned.op} of ${planned.kernel}, which was not loaded.`);
 }
 
