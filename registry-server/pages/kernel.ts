@@ -31,7 +31,7 @@ ${shown.visibility === "private" ? html`<li class="mark">Private</li>` : null}
 ${
   kernel.version === latest
     ? null
-    : html`<p class="notice">This is not the newest version. <a href="/kernels/${kernel.name}">${latest} is.</a></p>`
+    : html`<p class="notice">The latest release is <a href="/kernels/${kernel.name}">${latest}</a>.</p>`
 }
 </header>
 <div class="columns">
@@ -98,7 +98,7 @@ function provenanceSection(kernel: VersionDocument): Html {
 <dl class="facts">
 <dt>Signed by</dt><dd>${kernel.signers.map((s) => digest(s, "key fingerprint"))}</dd>
 <dt>Built by</dt><dd>${kernel.builders.map((b) => html`<code>${b}</code> `)}</dd>
-<dt>From source</dt><dd>${link(kernel.source.repository)}<br><code class="revision">@ ${kernel.source.revision}</code></dd>
+<dt>From source</dt><dd>${link(kernel.source.repository)}<br><code class="revision">@ ${kernel.source.revision}</code></dd>
 <dt>Statements</dt><dd>${kernel.statements.map(
     (s) =>
       html`<span class="statement">${s.scope === "index" ? "whole version" : s.variant} ${digest(s.payload, "digest of the statement")}</span>`,
@@ -123,9 +123,7 @@ function useSection({ document: kernel, origin, visibility }: KernelPage): Html 
   const authorization = visibility === "private" ? ' -H "Authorization: Bearer $TOKEN"' : "";
   return html`<section aria-labelledby="use">
 <h2 id="use" class="section">Use it</h2>
-<pre class="command"><code>kernlock add ${kernel.name}@${kernel.version}
-kernlock lock</code></pre>
-<p class="hint">or in <code>kernels.json</code>:</p>
+<p class="hint">In <code>kernels.json</code>:</p>
 <pre><code>{
   "version": 1,
   "registry": "${origin}",
@@ -134,7 +132,9 @@ kernlock lock</code></pre>
     "${kernel.name}": "^${kernel.version}"
   }
 }</code></pre>
-<p class="hint">and <code>kernels.lock</code> then pins:</p>
+<pre class="command"><code>kernlock lock
+kernlock fetch</code></pre>
+<p class="hint"><code>kernels.lock</code> then pins:</p>
 <pre><code>"${kernel.name}": {
   "version": "${kernel.version}",
   "index": {
@@ -156,7 +156,10 @@ curl -sfO${authorization} \\
   ${origin}/v2/${kernel.name}/blobs/${file.digest}
 sha256sum ${file.digest.slice("sha256:".length)}`
   }</code></pre>
-<p class="hint">Any OCI client works too: <code>skopeo copy --all docker://…</code></p>
+<p class="hint">Any OCI client works too:</p>
+<pre><code>skopeo copy --all \\
+  docker://${new URL(origin).host}/${kernel.name}:${kernel.version} \\
+  oci:${kernel.name.split("/")[1]}:${kernel.version}</code></pre>
 </details>
 </section>`;
 }
@@ -168,7 +171,6 @@ function factSection(kernel: VersionDocument): Html {
 <dt>Digest</dt><dd>${digest(kernel.digest, "digest of the index")}</dd>
 <dt>Published</dt><dd>${date(kernel.published_at)}</dd>
 <dt>Licence</dt><dd>${kernel.license}</dd>
-<dt>Source</dt><dd>${link(kernel.source.repository)}</dd>
 <dt>Document</dt><dd><a href="/api/v1/kernels/${kernel.name}/${kernel.version}">JSON</a></dd>
 </dl>
 </section>`;

@@ -21,7 +21,11 @@ export function renderCard(markdown: string): string {
       h3: "h4",
       h4: "h5",
       h5: "h6",
-      a: (tagName, { href = "" }) => ({ tagName, attribs: { href, rel: "nofollow noopener noreferrer" } }),
+      // A link that leads nowhere a reader may be sent is only its text.
+      a: (tagName, { href = "" }) =>
+        /^(https?:\/\/|mailto:)/i.test(href)
+          ? { tagName, attribs: { href, rel: "nofollow noopener noreferrer" } }
+          : { tagName: "span", attribs: {} },
     },
   });
 }
