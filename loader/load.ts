@@ -48,6 +48,9 @@ const abiVersion = 0;
 /** Libraries that a kernel may need: the C library and its mathematics, nothing else. */
 const allowedLibraries = ["libc.so.6", "libm.so.6"];
 
+/** Largest payload that is sealed; what is pinned may lie about nothing else, but may be absurd. */
+const maxPayload = 1 << 30;
+
 /**
  * Verifies, judges and seals every locked variant that fits the machine; all or nothing.
  *
@@ -59,7 +62,7 @@ const allowedLibraries = ["libc.so.6", "libm.so.6"];
  * KL_SEAL_UNAVAILABLE, KL_ADDON_*.
  */
 export async function loadKernels(request: Request): Promise<Loaded> {
-  const { lock, policy, names } = request;
+  const { lock, names } = request;
   const kernels: SealedKernel[] = [];
   const skipped: SkippedVariant[] = [];
   const verdicts = new Map<string, Verdict>();
@@ -69,8 +72,6 @@ export async function loadKernels(request: Request): Promise<Loaded> {
     kernels.length = 0;
   };
   try {
-    const [problem] = lockProblems(lock, policy, request.frozen ?? false);
-    if (problem) throw problem;
     for (const [name, locked] of selected(lock, names)) {
       const record = recorder(request, name, locked, audit);
       const kernel = await record(null, [], () => admit(request, name, locked, verdicts));
@@ -106,11 +107,13 @@ export async function loadKernels(request: Request): Promise<Loaded> {
 
 /** Everything that is asked before a byte of a payload is read. */
 async function admit(
-  { policy, cache, now }: Request,
+  { lock, policy, cache, now, frozen }: Request,
   name: string,
   locked: LockedKernel,
   verdicts: Map<string, Verdict>,
 ): Promise<ReadKernel> {
+  const [problem] = lockProblems(lock, policy, frozen ?? false);
+  if (problem) throw problem;
   const kernel = await readContents(name, locked, cache);
   const verdict = await judgeLocked({ kernel, locked, policy, cache, now });
   verdicts.set(name, verdict);
@@ -166,6 +169,7 @@ function checkAbi(name: string, { locked, variant }: Variant): void {
 
 /** Copies a cache file into a sealed memory file. What was copied is found out afterwards, from the sealed side. */
 async function sealFile({ cache }: Request, native: Native, label: string, file: VariantFile): Promise<SealedFile> {
+  if (file.size > maxPayload) refuse("KL_LOAD_TOO_LARGE", label, `it has more than ${maxPayload} bytes`);
   const source = await cache.open(file);
   let fd: number | undefined;
   try {

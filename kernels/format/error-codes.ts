@@ -132,6 +132,7 @@ export const errorCodes = {
   KL_LOAD_NO_CUDA: "a kernel needs a GPU and there is no CUDA driver",
   KL_LOAD_NO_VARIANT: "no locked variant of a kernel fits the machine",
   KL_LOAD_PLATFORM: "a kernel is for another operating system or processor",
+  KL_LOAD_TOO_LARGE: "a kernel's payload is larger than is loaded",
   KL_LOCK_ABI: "a lock or a version disagrees about the ABI of a variant",
   KL_LOCK_BUILDER: "a lock pins another builder than the statements name, or they name several",
   KL_LOCK_CONFIG: "a lock pins another variant.json than the manifest names",
@@ -254,4 +255,14 @@ export const errorCodes = {
   KL_REGISTRY_VERSION_INVALID: "a tag is not a version, or not the version of its index",
   KL_REGISTRY_VERSION_UNKNOWN: "the kernel has no such version",
   // command line
+  KL_AUDIT_WRITE: "a load could not be recorded, so it did not happen",
+  KL_CLI_FILE: "a file that the command names cannot be read or written",
+  KL_CLI_NO_PROJECT: "there is no kernels.json or kernels.lock here or above",
+  KL_CLI_USAGE: "wrong usage of the command line",
+  KL_INTERNAL: "an error that should not happen; please report it",
+  KL_PUBLISH_LAYOUT: "a layout does not hold exactly one version with statements to sign",
+  KL_PUBLISH_STATEMENT: "a statement in a layout is not about the layout's version",
+  KL_REGISTRY_ANSWER: "a registry answered with something else than its API promises",
+  KL_REGISTRY_UNREACHABLE: "a registry does not answer",
+  KL_REQUEST_LINE: "a line of a requests file is not a request",
 } as const satisfies Record<`KL_${string}`, string>;

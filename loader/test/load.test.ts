@@ -169,7 +169,10 @@ describe("a load is refused, and an audit line says so", () => {
   });
   test("when frozen and under another policy", async () => {
     const wider = policyOf({ publisher: key, other: newKey() });
-    expect((await refusal({ policy: wider, frozen: true })).code).toBe("KL_LOCK_POLICY");
+    expect(await refusal({ policy: wider, frozen: true })).toEqual({
+      code: "KL_LOCK_POLICY",
+      audit: ["KL_LOCK_POLICY"],
+    });
     expect((await refusal({ policy: wider })).code).toBe("no refusal");
   });
   test("when no variant of a named kernel fits", async () => {

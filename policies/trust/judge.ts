@@ -233,7 +233,6 @@ function checkPublisher(policy: Policy, rule: Rule, signer: Digest): Problem | n
 
 /** A builder id is text that any signer can write; it counts only under a key that the policy binds to it. */
 function checkBuilder(policy: Policy, rule: Rule, builder: string, signer: Digest): Problem | null {
-  if (rule.builders === "any") return null;
   if (rule.builders.some(({ id, keys }) => id === builder && isOneOf(policy, keys, signer))) return null;
   return problem("KL_VERDICT_BUILDER", `The rule ${rule.match} allows no such builder under this key.`);
 }
@@ -244,7 +243,6 @@ function checkSource(source: KernelSource, own: KernelSource): Problem | null {
 }
 
 function checkSourceRule(rule: Rule, source: KernelSource): Problem | null {
-  if (rule.sources === "any") return null;
   const allowed = rule.sources.some(
     ({ repository, revision }) =>
       repository === source.repository && (revision === undefined || revision === source.revision),

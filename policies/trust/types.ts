@@ -57,9 +57,8 @@ export interface Rule {
   /** A package name, or a pattern where `*` stands for any text inside one segment. */
   readonly match: string;
   readonly publishers: readonly string[];
-  /** "any" is for callers that judge publishers alone (a registry); the file format cannot say it. */
-  readonly builders: readonly BuilderRule[] | "any";
-  readonly sources: readonly SourceRule[] | "any";
+  readonly builders: readonly BuilderRule[];
+  readonly sources: readonly SourceRule[];
 }
 
 export interface Policy {

@@ -83,7 +83,8 @@ export function verifyBundle(
     };
   } catch (error) {
     if (error instanceof KernlockError && error.code.startsWith("KL_BUNDLE_")) throw error;
-    return refuse("KL_BUNDLE_MALFORMED", "The bundle cannot be read.", bundleDigest);
+    const why = error instanceof KernlockError ? `: ${error.message.replace(/\.$/, "")}` : "";
+    return refuse("KL_BUNDLE_MALFORMED", `The bundle cannot be read${why}.`, bundleDigest);
   }
 }
 
