@@ -37,11 +37,11 @@ describe("wrong usage ends with 2", () => {
 
 describe("a refusal is an object on stdout and ends with 1", () => {
   it.each([
-    ["KL_TOKEN_RANGE", ["--model", tiny, "--token-ids", "1,1024"]],
-    ["KL_TOKEN_RANGE", ["--model", tiny, "--token-ids", "-1"]],
-    ["KL_PROMPT_EMPTY", ["--model", tiny, "--token-ids", ""]],
+    ["KL_ENGINE_TOKEN_RANGE", ["--model", tiny, "--token-ids", "1,1024"]],
+    ["KL_ENGINE_TOKEN_RANGE", ["--model", tiny, "--token-ids", "-1"]],
+    ["KL_ENGINE_PROMPT_EMPTY", ["--model", tiny, "--token-ids", ""]],
     ["KL_MODEL_NOT_FOUND", ["--model", join(tmpdir(), "no-such-model"), "--token-ids", "1"]],
-    ["KL_PLAN_DEVICE", ["--model", tiny, "--token-ids", "1", "--device", "cuda"]],
+    ["KL_PLAN_NO_DRIVER", ["--model", tiny, "--token-ids", "1", "--device", "cuda"]],
     ["KL_PLAN_PIN", ["--model", tiny, "--token-ids", "1", "--kernel", "moe=nothing"]],
   ])("%s %j", async (code, args) => {
     const { status, stdout } = await kernlock(["generate", ...args, "--json"], { cwd: project.folder });
@@ -83,7 +83,7 @@ describe("--requests", () => {
       "KL_JSON_DUPLICATE_KEY",
       "KL_REQUEST_LINE",
       "KL_JSON_SYNTAX",
-      "KL_TOKEN_RANGE",
+      "KL_ENGINE_TOKEN_RANGE",
       "KL_REQUEST_LINE",
       undefined,
     ]);
