@@ -7,6 +7,7 @@ import {
   readlinkSync,
   readSync,
   realpathSync,
+  type Stats,
   statSync,
 } from "node:fs";
 import { homedir } from "node:os";
@@ -49,7 +50,12 @@ export function locateModel(folderOrName: string, env: Env): ModelFolder {
 }
 
 function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    // Not there, not to be reached, or no path at all: for the one who asks that is the same.
+    return false;
+  }
 }
 
 function notFound(what: string, where: string): never {
@@ -96,8 +102,8 @@ function blobsOf(path: string): string | null {
  */
 export function openFile(folder: ModelFolder, name: string): ModelFile | null {
   const path = join(folder.path, name);
-  const entry = lstatSync(path, { throwIfNoEntry: false });
-  if (entry === undefined) return null;
+  const entry = statOf(path);
+  if (entry === null) return null;
   const target = entry.isSymbolicLink() ? linkTarget(folder, path) : path;
   const fd = openRegular(target);
   try {
@@ -109,6 +115,14 @@ export function openFile(folder: ModelFolder, name: string): ModelFile | null {
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+function statOf(path: string): Stats | null {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) ?? null;
+  } catch (cause) {
+    return fail("KL_MODEL_FILE", `${path} cannot be reached (${(cause as NodeJS.ErrnoException).code}).`, { cause });
   }
 }
 
