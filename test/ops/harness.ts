@@ -70,7 +70,6 @@ export function launch<N extends OpName>(
   options: Case = {},
 ): Outcome {
   const { device, facts } = under;
-  const reference = references[op](args) as Record<string, Float64Array>;
   const scalars: Record<string, number> = { dtype: 0, stream_dtype: 0, kv_dtype: 0 };
   for (const field of ops[op].fields as readonly Field[]) {
     const given = (args as Record<string, unknown>)[field.name] ?? options[field.name as keyof Case];
@@ -91,7 +90,7 @@ export function launch<N extends OpName>(
     }
     const element = elementOf(field, scalars);
     const given = (args as Record<string, unknown>)[field.name] as Values | null | undefined;
-    const content = contentOf(field, element, given, reference[field.name]?.length, scalars);
+    const content = contentOf(field, element, given, scalars);
     if (content === null) {
       encoded[field.name] = 0n;
       continue;
@@ -146,7 +145,8 @@ export function check<N extends OpName>(
       expect(Array.from(got), field.name).toEqual(Array.from(want));
       continue;
     }
-    const width = rowWidth(field.shape, args as Record<string, unknown>);
+    const shape = dimensions(field.shape, args as Record<string, unknown>);
+    const width = shape.length === 1 ? 1 : shape.at(-1)!;
     for (let row = 0; row * width < want.length; row++) {
       const part = [got, want].map((values) => values.subarray(row * width, (row + 1) * width)) as [
         Float64Array,
@@ -175,14 +175,10 @@ function distance(got: Float64Array, want: Float64Array): number {
   return difference === 0 ? 0 : Math.sqrt(difference / norm);
 }
 
-/** Values in the last dimension of a shape such as `act[tokens, hidden / 32]`. */
-function rowWidth(shape: string, args: Record<string, unknown>): number {
-  const last = shape.slice(shape.indexOf("[") + 1, -1).split(", ");
-  if (last.length === 1) return 1;
-  const name = last.at(-1)!;
-  const value = args[name];
-  if (typeof value === "number") return value;
-  throw new Error(`no size for ${name}`);
+/** Sizes of a shape such as `act[tokens, heads, 64]`; a size that the arguments do not give, like `page`, is NaN. */
+function dimensions(shape: string, sizes: Readonly<Record<string, unknown>>): number[] {
+  const names = shape.slice(shape.indexOf("[") + 1, -1).split(", ");
+  return names.map((name) => Number(sizes[name] ?? name));
 }
 
 function elementOf({ shape }: Pointer, scalars: Record<string, number>): Element {
@@ -207,7 +203,6 @@ function contentOf(
   field: Pointer,
   element: Element,
   given: Values | null | undefined,
-  outputLength: number | undefined,
   scalars: Record<string, number>,
 ): Uint8Array | null {
   switch (field.access) {
@@ -215,7 +210,7 @@ function contentOf(
     case "inout":
       return given == null ? null : encode(given, element);
     case "out":
-      return new Uint8Array((outputLength ?? 0) * bytesOf[element]).fill(poison);
+      return new Uint8Array(dimensions(field.shape, scalars).reduce((a, b) => a * b) * bytesOf[element]).fill(poison);
     case "scratch":
     case "state": {
       const bytes = scalars[`${field.name}_bytes`]!;
@@ -231,8 +226,11 @@ function encode(values: Values, element: Element): Uint8Array {
   switch (element) {
     case "f32":
       return bytes(Float32Array.from(numbers));
-    case "bf16":
-      return bytes(Uint16Array.from(numbers, toBf16));
+    case "bf16": {
+      const out = new Uint16Array(numbers.length);
+      for (let i = 0; i < out.length; i++) out[i] = toBf16(numbers[i]!);
+      return bytes(out);
+    }
     case "i32":
       return bytes(Int32Array.from(numbers));
     case "u8":
@@ -247,20 +245,58 @@ const bytes = (array: { readonly buffer: ArrayBufferLike }) => new Uint8Array(ar
 function decode(content: Uint8Array, element: Element, poisoned: boolean): Float64Array {
   const view = new DataView(content.buffer);
   const width = bytesOf[element];
-  return Float64Array.from({ length: content.length / width }, (_, i) => {
+  const out = new Float64Array(content.length / width);
+  for (let i = 0; i < out.length; i++) {
     const at = i * width;
-    if (poisoned && content.subarray(at, at + width).every((byte) => byte === poison)) return Number.NaN;
-    switch (element) {
-      case "f32":
-        return view.getFloat32(at, true);
-      case "bf16":
-        return fromBf16(view.getUint16(at, true));
-      case "i32":
-        return view.getInt32(at, true);
-      case "u8":
-        return content[at]!;
-      case "u64":
-        return Number(view.getBigUint64(at, true));
-    }
+    out[i] = poisoned && isPoison(content, at, width) ? Number.NaN : valueAt(view, at, element);
+  }
+  return out;
+}
+
+function isPoison(content: Uint8Array, at: number, width: number): boolean {
+  for (let i = at; i < at + width; i++) if (content[i] !== poison) return false;
+  return true;
+}
+
+function valueAt(view: DataView, at: number, element: Element): number {
+  switch (element) {
+    case "f32":
+      return view.getFloat32(at, true);
+    case "bf16":
+      return fromBf16(view.getUint16(at, true));
+    case "i32":
+      return view.getInt32(at, true);
+    case "u8":
+      return view.getUint8(at);
+    case "u64":
+      return Number(view.getBigUint64(at, true));
+  }
+}
+
+/** With one byte of scratch less than the rule gives, the op answers KL_WORKSPACE instead of running. */
+export function checkScratch<N extends OpName>(under: OpUnderTest, op: N, args: ReferenceArgs<N>): void {
+  const sizes: Record<string, number> = { workers: under.device.workers };
+  for (const [name, value] of Object.entries(args)) if (typeof value === "number") sizes[name] = value;
+  const needed = workspaceBytes(under.facts.workspace.scratch, sizes);
+  expect(needed, "the op declares scratch").toBeGreaterThan(0);
+  const refusal = expect.objectContaining({
+    code: "KL_OP_FAILED",
+    details: expect.objectContaining({ status: "WORKSPACE" }),
   });
+  expect(() => launch(under, op, args, { scratch_bytes: needed - 1 })).toThrow(refusal);
+  expect(() => launch(under, op, args, { scratch_bytes: 0 })).toThrow(refusal);
+}
+
+/** `count` rows of one sequence each, with holes where nothing is there. */
+export const rowsWithHoles = (count: number, ...holes: number[]): Int32Array =>
+  Int32Array.from({ length: count }, (_, row) => (holes.includes(row) ? -1 : row));
+
+/** A copy in which the rows that are not there hold NaN, so that whoever reads them shows. */
+export function withHoles(values: Float32Array, rowSeq: ArrayLike<number>): Float32Array {
+  const out = values.slice();
+  const width = values.length / rowSeq.length;
+  for (let row = 0; row < rowSeq.length; row++) {
+    if (rowSeq[row]! < 0) out.fill(Number.NaN, row * width, (row + 1) * width);
+  }
+  return out;
 }
