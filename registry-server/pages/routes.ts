@@ -82,7 +82,7 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
   }
 
   // Browsers ask for the token once, as the password of any user, and send it along from then on.
-  app.get<{ Querystring: { to?: string } }>("/signin", async (request, reply) => {
+  app.get("/signin", async (request, reply) => {
     if (request.principal.kind === "token") return reply.redirect("/");
     reply.header("www-authenticate", 'Basic realm="Kernlock: any user name, your token as password", charset="UTF-8"');
     const body = html`<h1>Sign in</h1><p>Private kernels are shown to those who have a token of their namespace. Give any user name, and the token as password.</p><p><a href="/">Back</a></p>`;

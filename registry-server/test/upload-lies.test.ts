@@ -40,6 +40,27 @@ test("an upload whose connection breaks stores nothing", async () => {
   expect(stored(at)).toEqual([]);
 });
 
+test("a chunk that is cut keeps what arrived, and the upload goes on from there", async () => {
+  const at = await startRegistry();
+  const begun = await fetch(`${at.origin}/v2/acme/norm/blobs/uploads/`, { method: "POST", headers: bearer(at.write) });
+  const path = begun.headers.get("location")!;
+  const head = `PATCH ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${at.write}\r\nContent-Length: 10\r\n\r\n`;
+  await raw(at, head, bytes.subarray(0, 4), "reset");
+  const url = at.origin + path;
+  await vi.waitFor(async () => {
+    const status = await fetch(url, { headers: bearer(at.write) });
+    expect([status.status, status.headers.get("range")]).toEqual([204, "0-3"]);
+  });
+  expect(stored(at)).toEqual([]);
+  const rest = await fetch(`${url}?digest=${digestOf(bytes)}`, {
+    method: "PUT",
+    headers: bearer(at.write),
+    body: new Uint8Array(bytes.subarray(4)),
+  });
+  expect(rest.status).toBe(201);
+  expect([stored(at).length, unfinished(at)]).toEqual([1, []]);
+});
+
 test("a body longer than announced is refused: by its digest, or because what follows is no request", async () => {
   const at = await startRegistry();
   const answer = await raw(at, post(at, 5), bytes);
