@@ -62,7 +62,7 @@ interface Pending {
 export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { kernels, model, request, machine = readMachineFacts(), onPlan, onProgress } = options;
   const facts = modelFacts(model);
-  const plan = planModel({ model: facts, machine, kernels: kernels.map(kernelFacts), request });
+  const plan = planModel({ model: facts, machine, kernels: options.locked ?? kernels.map(kernelFacts), request });
   onPlan?.(plan);
   // The host has neither a compiler nor the means to start one.
   addonPath();

@@ -1,6 +1,6 @@
 import type { KernlockError } from "@kernlock/kernels/format";
 import type { SealedKernel } from "@kernlock/loader";
-import type { MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
+import type { KernelFacts, MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
 import type { ChatMessage, Model } from "../model/types.ts";
 
 export type { ChatMessage } from "../model/types.ts";
@@ -109,6 +109,8 @@ export interface EngineOptions {
   /** As the loader sealed them. The descriptors may be closed once the engine has started. */
   readonly kernels: readonly SealedKernel[];
   readonly model: Model;
+  /** Every locked variant, those that were not sealed too, so that none is passed over in silence. Default: `kernels`. */
+  readonly locked?: readonly KernelFacts[];
   /** Default: this machine. */
   readonly machine?: MachineFacts;
   /** What was asked of the planner; see `defaultRequest`. */

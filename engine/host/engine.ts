@@ -24,6 +24,11 @@ export async function startHostEngine(
   { plan, model: description, modelFds, kernels }: Extract<ToHost, { type: "start" }>,
   send: Send,
 ): Promise<HostEngine> {
+  if (plan.device !== "cpu") {
+    fail("KL_PLAN_UNAVAILABLE", `The plan is for ${plan.device}, and this engine has a runtime for the CPU only.`, {
+      remedy: "Ask for --device cpu, with CPU kernels in the lock.",
+    });
+  }
   const model = modelFromDescription(description, modelFds);
   const facts = modelFacts(model);
   const device = openDevice({ kind: "cpu", workers: plan.workers });

@@ -55,18 +55,7 @@ export async function openJob(
   const queuedAt = performance.now();
   const { text, ids } = await promptTokens(model, language, request);
   checkTokens(ids, model.config.vocab);
-  const room = plan.maxContext - ids.length;
-  const maxNewTokens = request.maxNewTokens ?? Math.min(256, room);
-  if (maxNewTokens > room || (request.maxNewTokens === null && room < 1)) {
-    fail(
-      "KL_ENGINE_CONTEXT",
-      `The prompt has ${ids.length} tokens and may get ${Math.max(maxNewTokens, 0)} more; the context holds ${plan.maxContext}.`,
-      {
-        remedy: "Shorten the prompt, ask for fewer new tokens, or start the engine with a longer context.",
-        details: { prompt_tokens: ids.length, max_context: plan.maxContext },
-      },
-    );
-  }
+  const maxNewTokens = roomFor(ids.length, request.maxNewTokens, plan.maxContext);
   return {
     id,
     prompt: text,
@@ -133,6 +122,17 @@ function checkTokens(ids: readonly number[], vocab: number): void {
       details: { index: wrong, id: ids[wrong], vocab },
     },
   );
+}
+
+/** New tokens that may come: as asked, or 256, or what the context still holds. What was asked for is never cut. */
+function roomFor(promptTokens: number, asked: number | null, maxContext: number): number {
+  const room = maxContext - promptTokens;
+  if (asked !== null ? asked <= room : room >= 1) return asked ?? Math.min(256, room);
+  const more = asked === null ? "" : ` and may get ${asked} more`;
+  return fail("KL_ENGINE_CONTEXT", `The prompt has ${promptTokens} tokens${more}; the context holds ${maxContext}.`, {
+    remedy: "Shorten the prompt, ask for fewer new tokens, or start the engine with a longer context (--max-context).",
+    details: { prompt_tokens: promptTokens, max_new_tokens: asked, max_context: maxContext },
+  });
 }
 
 /** Temperature 0 is greedy; 1 and 0 switch top-p and top-k off. */

@@ -69,7 +69,8 @@ export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
     if (covers.ok || !isMoe(covers.gap)) break;
     const other = coverModel(candidates, request, { ...need, expertLayout: layout });
     if (!other.ok) continue;
-    obey({ ...facts, moeLayout: layout }, model);
+    const moe = other.ops.find(({ choice }) => choice.candidate.op.covers.includes("moe_up"));
+    obey({ ...facts, moeLayout: layout }, model, moe?.choice.candidate.kernel.name);
     expertLayout = layout;
     covers = other;
   }
@@ -125,20 +126,22 @@ function chooseLimits(model: ModelFacts, machine: MachineFacts, request: PlanReq
 }
 
 /** Lets the matrix speak; a refusal ends the planning. */
-function obey(facts: MatrixFacts, model: ModelFacts): void {
+function obey(facts: MatrixFacts, model: ModelFacts, kernel?: string): void {
   const row = speakingRow(facts);
-  if (row?.outcome === "refuse") refuse(row, model);
+  if (row?.outcome === "refuse") refuse(row, model, kernel);
 }
 
-function refuse(row: MatrixRow, model: ModelFacts): never {
+function refuse(row: MatrixRow, model: ModelFacts, kernel?: string): never {
   const now = model.bytes.experts;
   const then = expertBytes(model, "bf16.rows");
+  const subject =
+    row.id === "K1" && kernel !== undefined ? row.reason.replace("the kernel", kernel) : sentence(row.reason);
   const priced = row.id === "K1" || row.id === "K1-policy";
   const cost = `; dequantised, they would take ${megabytes(then)} instead of ${megabytes(now)} (${times(then, now)} times)`;
-  fail(row.code ?? "KL_PLAN_UNAVAILABLE", `${sentence(row.reason)}${priced ? cost : ""}.`, {
+  fail(row.code ?? "KL_PLAN_UNAVAILABLE", `${subject}${priced ? cost : ""}.`, {
     row: row.id,
     remedy: row.remedy,
-    ...(priced ? { details: { expert_bytes: now, dequantized_bytes: then, extra_bytes: then - now } } : {}),
+    ...(priced ? { details: { kernel, expert_bytes: now, dequantized_bytes: then, extra_bytes: then - now } } : {}),
   });
 }
 

@@ -108,9 +108,15 @@ describe("experts", () => {
   test("K1: a bf16 kernel on MXFP4 is refused with the price and the two ways out", () => {
     const error = refusal(() => make({ pins: pin("moe=megablocks-moe") }));
     expect(error).toMatchObject({ code: "KL_PLAN_CONFLICT", row: "K1" });
+    expect(error.message).toContain("kernlock/megablocks-moe reads bf16 experts and the checkpoint has MXFP4 ones");
     expect(error.message).toContain("12.6 MB instead of 3.3 MB (3.76 times)");
     expect(error.remedy).toMatch(/--kernel moe=mxfp4.*--allow-dequant/);
-    expect(error.details).toEqual({ expert_bytes: 3342336, dequantized_bytes: 12582912, extra_bytes: 9240576 });
+    expect(error.details).toEqual({
+      kernel: "kernlock/megablocks-moe",
+      expert_bytes: 3342336,
+      dequantized_bytes: 12582912,
+      extra_bytes: 9240576,
+    });
   });
 
   test("K1 without a pin, when the lock has no other kernel", () => {
