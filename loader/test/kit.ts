@@ -40,7 +40,10 @@ export function newFolder(): string {
 export function library(mark: string, extra: readonly string[] = []): Uint8Array {
   const folder = newFolder();
   const output = join(folder, "x.so");
-  const text = `extern "C" __attribute__((visibility("default"))) const char* kl_get_api(unsigned) { return "${mark}"; }\n`;
+  const text = `extern "C" __attribute__((visibility("default"))) const char* kl_get_api(unsigned) { return "${mark}"; }\n
+#ifdef CONSTRUCTOR
+__attribute__((constructor)) static void run() { asm volatile("nop"); }
+#endif\n`;
   writeFileSync(join(folder, "x.cc"), text);
   const flags = "-O2 -fPIC -shared -fvisibility=hidden -nostdlib -Wl,--build-id=none,-z,noexecstack,-z,relro,-z,now -s";
   const run = spawnSync(process.env.CXX ?? "g++", [...flags.split(" "), ...extra, "-o", output, "x.cc"], {

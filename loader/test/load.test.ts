@@ -189,12 +189,22 @@ describe("a load is refused, and an audit line says so", () => {
     const abi_build: Digest = digestOf("another header");
     expect(await codeOf(() => loadNew(v3({ abi_build })))).toBe("KL_LOAD_ABI_BUILD");
   });
-  test("when the library is none, cut, or looks for others", async () => {
-    const whole = library("cut");
-    expect(await codeOf(() => loadNew(v3({}, Buffer.from("#!/bin/sh\n"))))).toMatch(/^KL_ELF_/);
-    expect(await codeOf(() => loadNew(v3({}, whole.subarray(0, whole.length >> 1))))).toBe("KL_ELF_TRUNCATED");
-    expect(await codeOf(() => loadNew(v3({}, library("path", ["-Wl,-rpath,/evil"]))))).toBe("KL_ELF_RUNPATH");
-    expect(await codeOf(() => loadNew(v3({}, library("stack", ["-Wl,-z,execstack"]))))).toBe("KL_ELF_EXECUTABLE_STACK");
+  const otherMachine = (): Uint8Array => {
+    const bytes = Buffer.from(library("machine"));
+    bytes.writeUInt16LE(183, 18); // e_machine of AArch64
+    return bytes;
+  };
+  test.each([
+    ["no library at all", /^KL_ELF_/, () => Buffer.from("#!/bin/sh\n")],
+    ["cut in half", "KL_ELF_TRUNCATED", () => library("cut").subarray(0, library("cut").length >> 1)],
+    ["for another machine", "KL_ELF_MACHINE", otherMachine],
+    ["looking for others beside it", "KL_ELF_RUNPATH", () => library("path", ["-Wl,-rpath,$ORIGIN/evil"])],
+    ["with an executable stack", "KL_ELF_EXECUTABLE_STACK", () => library("stack", ["-Wl,-z,execstack"])],
+    ["with a constructor", "KL_ELF_INITIALIZER", () => library("constructor", ["-DCONSTRUCTOR"])],
+    ["with a foreign library", "KL_ELF_LIBRARY", () => library("foreign", ["-Wl,--no-as-needed", "-lstdc++"])],
+    ["without its symbol", "KL_ELF_SYMBOL_MISSING", () => library("symbol", ["-Dkl_get_api=kl_other"])],
+  ])("when the sealed library is %s", async (_, code, bytes) => {
+    expect(await codeOf(() => loadNew(v3({}, bytes())))).toMatch(code);
   });
   test("and then no descriptor stays open", async () => {
     const fds = () => readFileSync("/proc/self/status", "utf8").match(/FDSize.*/)?.[0] && listMemfds();

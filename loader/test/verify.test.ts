@@ -117,6 +117,43 @@ describe("an edited lock is refused", () => {
     expect((await problems({ lock: edited(change) }))[0]).toBe(code);
   });
 
+  test("whatever leaf of it is changed", async () => {
+    const leaves: (readonly (string | number)[])[] = [];
+    const walk = (value: unknown, path: readonly (string | number)[]): void => {
+      if (typeof value !== "object" || value === null) return void leaves.push(path);
+      for (const [key, member] of Object.entries(value)) walk(member, [...path, key]);
+    };
+    walk(JSON.parse(text), []);
+    expect(leaves.length).toBeGreaterThan(80);
+    const bound = policyOf({ publisher: key }, `registry:\n  origin: ${lock.registry.origin}\n`);
+    for (const path of leaves) {
+      const copy = JSON.parse(text) as Loose;
+      let parent = copy;
+      for (const step of path.slice(0, -1)) parent = parent[step];
+      const last = path.at(-1)!;
+      const before = parent[last];
+      if (typeof before === "number") parent[last] = before + 1;
+      else parent[last] = before.replace(/.$/, (end: string) => (end === "0" ? "1" : "0"));
+      const code = await codeOf(async () => {
+        const report = await verifyLocked({
+          lock: parseLock(formatLock(copy)),
+          policy: path[0] === "registry" ? bound : policy,
+          cache,
+          now,
+          frozen: path[0] === "policy",
+        });
+        assertVerified(report);
+      });
+      expect(code, `${path.join(".")}: ${before} -> ${parent[last]}`).toMatch(/^KL_(LOCK|CACHE|VERDICT|POLICY)_/);
+    }
+  });
+
+  test("even where somebody else made all of it, with kernels of his own", async () => {
+    const theirs = await scene();
+    expect(await problems({ lock: theirs.lock, cache: theirs.cache, policy: theirs.policy })).toEqual([]);
+    expect(await problems({ lock: theirs.lock, cache: theirs.cache })).toEqual(["KL_BUNDLE_UNKNOWN_KEY"]);
+  });
+
   test("the registry, when the policy names one", async () => {
     const bound = policyOf({ publisher: key }, `registry:\n  origin: ${lock.registry.origin}\n`);
     expect(await problems({ policy: bound })).toEqual([]);
