@@ -1,7 +1,7 @@
 import { createHash, type Hash, randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { digestHex, type ErrorCode, fail, KernlockError } from "@kernlock/kernels/format";
 import type { Pin } from "./types.ts";
 
@@ -85,6 +85,8 @@ export function openCache(folder: string): Cache {
     try {
       await rename(temporary, path);
     } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code !== "EISDIR" && code !== "ENOTEMPTY" && code !== "EEXIST") throw cause;
       refuse("KL_CACHE_FILE", pin, "cannot be stored, since something that is no file has its name", cause);
     }
     await syncFolder(dirname(path));
@@ -105,14 +107,14 @@ export function openCache(folder: string): Cache {
       if (bytes.byteLength !== pin.size) refuse("KL_FETCH_SIZE", pin, `has ${bytes.byteLength} bytes, not ${pin.size}`);
       if (!holds(createHash("sha256").update(bytes), pin)) refuse("KL_FETCH_DIGEST", pin, "came with other bytes");
       if (await present(check(pin))) return;
-      await withTemporary(partialOf(pin), async (temporary, file) => {
+      await withTemporary(pin, partialOf(pin), async (temporary, file) => {
         await file.truncate();
         await file.write(bytes, 0, bytes.byteLength, 0);
         await settle(temporary, file, pin);
       });
     },
     receive: async (pin, source, onSize) => {
-      await withTemporary(partialOf(pin), async (temporary, file) => {
+      await withTemporary(pin, partialOf(pin), async (temporary, file) => {
         let hash = createHash("sha256");
         let size = await hashFile(file, hash);
         // What an earlier try left is only a guess: where it does not lead to the digest, everything is fetched again.
@@ -200,26 +202,60 @@ async function append(
 }
 
 /**
- * Runs `body` on a file that is this call's alone. What an earlier try left under `partial` is taken over by a rename,
- * which only one process can win, and is put back when this try fails too.
+ * Runs `body` on a file that is this call's alone. What an earlier try left is taken over by a rename, which only one
+ * process can win; when this try fails too, what it has is left for the next one as `partial`.
  */
 async function withTemporary(
+  pin: Pin,
   partial: string,
   body: (temporary: string, file: FileHandle) => Promise<void>,
 ): Promise<void> {
-  const temporary = `${partial}.${randomBytes(8).toString("hex")}`;
-  await mkdir(dirname(partial), { recursive: true });
-  await rename(partial, temporary).catch(() => {});
-  const file = await openOwn(temporary);
+  const temporary = `${partial}.${process.pid}-${randomBytes(6).toString("hex")}`;
   try {
-    await body(temporary, file);
+    await mkdir(dirname(partial), { recursive: true });
+    await takeOver(partial, temporary);
+    const file = await openOwn(temporary);
+    try {
+      await body(temporary, file);
+    } catch (error) {
+      if ((await file.stat()).size > 0) await rename(temporary, partial).catch(() => {});
+      throw error;
+    } finally {
+      await file.close();
+      await rm(temporary, { force: true });
+    }
   } catch (error) {
-    if ((await file.stat()).size > 0) await rename(temporary, partial).catch(() => {});
-    throw error;
-  } finally {
-    await file.close();
-    await rm(temporary, { force: true });
+    if (error instanceof KernlockError || (error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    refuse("KL_CACHE_WRITE", pin, `cannot be stored in the cache (${(error as NodeJS.ErrnoException).code})`, error);
   }
+}
+
+/** Longest silence of a download that is still alive; the client's own limits are far shorter. */
+const abandonedMs = 120_000;
+
+async function takeOver(partial: string, temporary: string): Promise<void> {
+  const folder = dirname(partial);
+  const prefix = `${basename(partial)}.`;
+  const left = (await readdir(folder)).filter((name) => name.startsWith(prefix)).map((name) => join(folder, name));
+  for (const path of [partial, ...left]) {
+    const taken = (path === partial || (await isAbandoned(path))) && (await rename(path, temporary).then(yes, no));
+    if (taken) return;
+  }
+}
+
+const yes = () => true;
+const no = () => false;
+
+/** A download whose process was killed, or whose file nobody has written to for long. */
+async function isAbandoned(path: string): Promise<boolean> {
+  const pid = Number(/\.(\d+)-[0-9a-f]+$/.exec(path)?.[1]);
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return true;
+  }
+  const facts = await lstat(path).catch(() => null);
+  return facts !== null && Date.now() - facts.mtimeMs > abandonedMs;
 }
 
 /** Opens a file for writing that is nothing but that: a link of either kind would lead to somebody else's bytes. */

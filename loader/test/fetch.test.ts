@@ -1,4 +1,17 @@
-import { linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { digestOf } from "@kernlock/kernels/format";
 import { afterEach, describe, expect, test } from "vitest";
@@ -63,6 +76,12 @@ describe("fetching a lock", () => {
     expect(statSync(cache.pathOf(payload)).isFile()).toBe(true);
   });
 
+  test("says so when the cache cannot be written", async () => {
+    const blocked = join(newFolder(), "file");
+    writeFileSync(blocked, "");
+    expect(await codeOf(() => fetch(openCache(join(blocked, "cache"))))).toBe("KL_CACHE_WRITE");
+  });
+
   test("refuses a folder in a file's place", async () => {
     const cache = newCache();
     mkdirSync(join(cache.pathOf(payload), "x"), { recursive: true });
@@ -95,6 +114,25 @@ describe("a download that was cut off", () => {
     await fetch(cache);
     expect(ranges).toEqual(["bytes=5000-"]);
     expect(digestOf(readFileSync(cache.pathOf(payload)))).toBe(payload.digest);
+  });
+
+  test("goes on where a killed process stopped, or one that fell silent; not where another is at work", async () => {
+    const dead = spawnSync("true").pid;
+    const old = new Date(Date.now() - 3_600_000);
+    for (const [pid, time, range] of [
+      [dead, new Date(), "bytes=5000-"],
+      [process.pid, old, "bytes=5000-"],
+      [process.pid, new Date(), undefined],
+    ] as const) {
+      const cache = newCache();
+      const path = `${partial(cache, whole.subarray(0, 5000))}.${pid}-0a1b2c3d4e5f`;
+      renameSync(path.replace(/\.\d+-.*/, ""), path);
+      utimesSync(path, time, time);
+      const ranges = rangesOf();
+      await fetch(cache);
+      expect(ranges).toEqual([range]);
+      expect(existsSync(path)).toBe(range === undefined);
+    }
   });
 
   test("is complete without another request when all bytes had come", async () => {

@@ -68,6 +68,11 @@ describe("a lock that is true", () => {
     expect(statSync(join(cache.folder, "blobs", "sha256")).mtimeMs).toBe(before);
   });
 
+  test("verifies without native code of ours: no compiler, no addon", async () => {
+    await verifyLocked({ lock, policy, cache, now });
+    expect(readFileSync("/proc/self/maps", "utf8")).not.toContain(join("loader", "native"));
+  });
+
   test("is judged by the policy of today; only frozen insists on the one that it was made under", async () => {
     const wider = policyOf({ publisher: key, other: newKey() });
     expect(await problems({ policy: wider })).toEqual([]);
