@@ -104,6 +104,7 @@ async function call(
       remedy: "Split the source, or give the build more time.",
     });
   }
+  if (options.signal?.aborted === true) fail("KL_BUILD_STOPPED", `The build was stopped while ${what} was compiled.`);
   if (run.status !== 0) {
     const lines = run.stderr.replaceAll(`${stage.folder}/`, "").split("\n").slice(0, 12);
     fail("KL_BUILD_COMPILE", `${what} does not compile:\n${lines.join("\n").trim().slice(0, 2000)}`, {
