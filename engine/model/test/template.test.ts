@@ -70,7 +70,7 @@ describe("limits", () => {
     const loop = renderer.render({ messages: hello, variables: { effort: 1, list } });
     const next = renderer.render({ messages: hello });
     expect((await refusal(loop)).code).toBe("KL_TEMPLATE_LIMIT");
-    expect(performance.now() - started).toBeLessThan(2000);
+    expect(performance.now() - started).toBeLessThan(10_000);
     expect((await next).text).toBe("done");
   });
 
