@@ -19,7 +19,7 @@ import { openCatalog } from "./store/catalog.ts";
 export interface RegistryOptions {
   /** Holds `registry.sqlite`, `blobs/sha256/<hex>` and `uploads/` (unfinished; emptied at start). One server a folder. */
   readonly dataFolder: string;
-  /** Public origin, e.g. `https://kernels.example.org`; needed behind a proxy. Else the address it listens on. */
+  /** Public origin, e.g. `https://kernels.example.org`; needed behind a proxy or on a wildcard address. Else the address it listens on. */
   readonly origin?: string;
   /** The operator's trust policy; every publish must pass it as well as the namespace's. */
   readonly policy?: string;

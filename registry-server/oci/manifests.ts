@@ -66,8 +66,16 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
     const mediaType = (request.headers["content-type"] ?? "").split(";")[0]!.trim();
     const row = await inTurn(repository, async () => {
       const stored = await storeManifest(context, { repository, digest, mediaType, bytes });
-      if (tag !== undefined) await publisher.publish({ repository, namespace, version: tag, index: stored, tokenId });
-      return stored;
+      try {
+        if (tag !== undefined) {
+          await publisher.publish({ repository, namespace, version: tag, index: stored.row, tokenId });
+        }
+      } catch (error) {
+        // A refused tag leaves nothing behind that was not there before.
+        if (stored.added) catalog.removeManifest(repository, digest);
+        throw error;
+      }
+      return stored.row;
     });
     reply.code(201).headers({
       location: `/v2/${repository}/manifests/${reference}`,

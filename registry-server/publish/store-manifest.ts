@@ -38,7 +38,7 @@ type Manifest = z.infer<typeof shape>;
 export async function storeManifest(
   context: Context,
   put: { repository: string; digest: Digest; mediaType: string; bytes: Buffer },
-): Promise<ManifestRow> {
+): Promise<{ row: ManifestRow; added: boolean }> {
   const { catalog } = context;
   const manifest = parse(put.bytes, put.mediaType);
   const blobs = manifest.mediaType === mediaTypes.manifest ? [manifest.config, ...manifest.layers] : [];
@@ -50,7 +50,7 @@ export async function storeManifest(
     manifest.artifactType ?? (manifest.mediaType === mediaTypes.manifest ? manifest.config.mediaType : null);
   if (artifactType === mediaTypes.bundle) parseBundleManifest(put.bytes);
   const published = subject !== null && catalog.manifest(put.repository, subject)?.visible === 1;
-  catalog.addManifest(
+  const added = catalog.addManifest(
     {
       repository: put.repository,
       digest: put.digest,
@@ -64,7 +64,7 @@ export async function storeManifest(
     context.now().toISOString(),
     blobs.map((blob) => blob.digest),
   );
-  return catalog.manifest(put.repository, put.digest)!;
+  return { row: catalog.manifest(put.repository, put.digest)!, added };
 }
 
 /** Every blob must be in this repository, with the size its descriptor says. KL_REGISTRY_MANIFEST_INCOMPLETE. */

@@ -126,10 +126,11 @@ function createCatalog(sql: Sql) {
         digest,
         onlyVisible ? 1 : 0,
       ) !== undefined,
-    addManifest: (row: ManifestRow, createdAt: string, blobs: readonly Digest[]) =>
+    /** False when it was here already. `blobs` become visible with a visible manifest. */
+    addManifest: (row: ManifestRow, createdAt: string, blobs: readonly Digest[]): boolean =>
       sql
         .transaction(() => {
-          run(
+          const added = run(
             `insert into manifest (repository, digest, media_type, artifact_type, subject, annotations, bytes, visible, created_at)
              values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`,
             row.repository,
@@ -143,8 +144,12 @@ function createCatalog(sql: Sql) {
             createdAt,
           );
           if (row.visible === 1) reveal(row.repository, [], blobs);
+          return added === 1;
         })
         .immediate(),
+    /** Only what nobody can see yet. */
+    removeManifest: (repository: string, digest: Digest) =>
+      run("delete from manifest where repository = ? and digest = ? and visible = 0", repository, digest),
     manifest: (repository: string, digest: string) =>
       one<ManifestRow>(
         `select ${manifestColumns} from manifest where repository = ? and digest = ?`,
