@@ -1,0 +1,8 @@
+// Device code of fa3-sinks for mode bf16.
+#include "decode.cuh"
+
+using namespace kl;
+
+extern "C" __global__ void __launch_bounds__(decode_threads) attn_decode(const __grid_constant__ AttentionParams p) {
+  attend_decode(p);
+}

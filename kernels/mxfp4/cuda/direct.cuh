@@ -1,0 +1,269 @@
+// Experts for up to 8 tokens, without routing passes: weights of the chosen experts stream through shared memory once.
+//
+// Nine warps share every item by columns; each has its own ring of bulk copies, so nothing waits for anything but bytes. Tokens
+// are the 8 columns (up) or the first 8 rows (down) of the tensor cores' tiles: row i of x is token i, chosen or not.
+#pragma once
+#include "tiles.cuh"
+
+namespace kl {
+
+constexpr int direct_warps = 9, direct_threads = direct_warps * 32, direct_tiles = 5, direct_tokens = 8;
+constexpr int direct_most_stages = 8, direct_most_strips = 4, most_experts = 256;
+
+struct Chosen {
+  int ids[direct_tokens * 8];  // [token, slot]; -1: no such row, or an expert that is not held here
+  int active[direct_tokens * 8];
+  uint32_t bits[most_experts / 32];
+  uint32_t count;
+};
+
+// The distinct experts of this launch, in rising order. For all threads; ends with a barrier.
+__device__ __forceinline__ void find_chosen(const DirectParams& p, Chosen& chosen) {
+  const uint32_t i = threadIdx.x, pairs = p.tokens * p.top_k;
+  if (i < most_experts / 32) chosen.bits[i] = 0;
+  __syncthreads();
+  if (i < pairs) {
+    int id = load_fresh(p.ids + i);
+    if (load_fresh(p.row_seq + i / p.top_k) < 0 || id < int(p.expert_begin) || id >= int(p.expert_end)) id = -1;
+    chosen.ids[i] = id;
+    if (id >= 0) atomicOr(&chosen.bits[id / 32], 1u << (id % 32));
+  }
+  __syncthreads();
+  if (i < most_experts) {
+    uint32_t rank = __popc(chosen.bits[i / 32] & ((1u << (i % 32)) - 1)), total = 0;
+    for (uint32_t w = 0; w < most_experts / 32; ++w) {
+      if (w < i / 32) rank += __popc(chosen.bits[w]);
+      total += __popc(chosen.bits[w]);
+    }
+    if (chosen.bits[i / 32] >> (i % 32) & 1) chosen.active[rank] = int(i);
+    if (i == 0) chosen.count = total;
+  }
+  __syncthreads();
+}
+
+__device__ __forceinline__ float swiglu(float gate, float up, float alpha, float limit) {
+  gate = fminf(gate, limit);
+  up = fminf(fmaxf(up, -limit), limit);
+  return gate / (1 + __expf(-alpha * gate)) * (up + 1);
+}
+
+// Where column k of h lies: the order in which a lane holds its 16 values of a tile.
+__device__ __forceinline__ uint32_t h_place(uint32_t k) {
+  const uint32_t step = k / 16 % 4, c = k % 16;
+  return k / 64 * 64 + (c % 8 / 2) * 16 + step * 4 + c / 8 * 2 + c % 2;
+}
+
+__device__ __forceinline__ void direct_up(const DirectParams& p) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ Chosen chosen;
+  __shared__ uint64_t full[direct_warps][direct_most_stages];
+  const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const uint32_t row_tiles = p.hidden / 64, share = (row_tiles + direct_warps - 1) / direct_warps;
+  const uint32_t first_tile = min(warp * share, row_tiles), tiles = min(share, row_tiles - first_tile);
+  const uint32_t strip_bytes = share * tile_bytes, stage_bytes = 2 * strip_bytes;
+  uint8_t* ring = shared + warp * p.stages * stage_bytes;
+  float* sums = reinterpret_cast<float*>(shared + direct_warps * p.stages * stage_bytes);
+  const uint32_t item_sums = direct_warps * p.tokens * 16;
+  if (lane == 0) {
+    for (uint32_t s = 0; s < p.stages; ++s) barrier_init(&full[warp][s], 1);
+    barrier_init_fence();
+  }
+  __syncwarp();
+  pdl_wait();
+  // Only now: the next launch (down) reads the router's results before its own wait, and may since they are complete here.
+  pdl_launch();
+  find_chosen(p, chosen);
+
+  const uint32_t blocks = p.intermediate / 8, items = chosen.count * blocks;
+  const uint32_t begin = uint64_t(items) * blockIdx.x / gridDim.x, end = uint64_t(items) * (blockIdx.x + 1) / gridDim.x;
+  const uint64_t policy = evict_first();
+  const auto fetch = [&](uint32_t item, uint32_t s) {  // one lane
+    const uint32_t expert = chosen.active[item / blocks] - p.expert_begin;
+    const uint8_t* from = p.up + ((uint64_t(expert) * blocks + item % blocks) * 2 * row_tiles + first_tile) * tile_bytes;
+    const uint32_t bytes = tiles * tile_bytes;
+    barrier_expect(&full[warp][s], 2 * bytes);
+    bulk_copy(ring + s * stage_bytes, from, bytes, &full[warp][s], policy);
+    bulk_copy(ring + s * stage_bytes + strip_bytes, from + row_tiles * tile_bytes, bytes, &full[warp][s], policy);
+  };
+  if (lane == 0 && tiles > 0) {
+    for (uint32_t s = 0; s < p.stages && begin + s < end; ++s) fetch(begin + s, s);
+  }
+
+  uint32_t x[direct_tiles][8];
+#pragma unroll
+  for (int j = 0; j < direct_tiles; ++j) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      x[j][i] = 0;
+      if (g < p.tokens && uint32_t(j) < tiles) {
+        x[j][i] = *reinterpret_cast<const uint32_t*>(p.x + uint64_t(g) * p.hidden + (first_tile + j) * 64 + i * 8 + t * 2);
+      }
+    }
+  }
+
+  uint32_t buffer = 0, s = 0, phase = 0;
+  for (uint32_t start = begin; start < end; start += p.group, buffer ^= 1) {
+    const uint32_t here = min(p.group, end - start);
+    float* group_sums = sums + buffer * p.group * item_sums;
+    for (uint32_t n = 0; n < here; ++n) {
+      float d[2][4] = {};
+      if (tiles > 0) {
+        barrier_wait(&full[warp][s], phase);
+        const uint8_t* stage = ring + s * stage_bytes;
+#pragma unroll
+        for (int j = 0; j < direct_tiles; ++j) {
+          if (uint32_t(j) < tiles) {
+            const uint8_t* a = stage + j * tile_bytes;
+            uint32_t v[8], w[8];
+            unpack_tile(*reinterpret_cast<const uint2*>(a + lane * 8), *reinterpret_cast<const uint16_t*>(a + 256 + g * 2), v);
+            a += strip_bytes;
+            unpack_tile(*reinterpret_cast<const uint2*>(a + lane * 8), *reinterpret_cast<const uint16_t*>(a + 256 + g * 2), w);
+#pragma unroll
+            for (int k = 0; k < 4; ++k) mma16816(d[k % 2], v[2 * k], w[2 * k], v[2 * k + 1], w[2 * k + 1], x[j][2 * k], x[j][2 * k + 1]);
+          }
+        }
+        __syncwarp();
+        const uint32_t next = start + n + p.stages;
+        if (lane == 0 && next < end) fetch(next, s);
+        if (++s == p.stages) s = 0, phase ^= 1;
+      }
+      float* to = group_sums + n * item_sums + warp * p.tokens * 16;
+      if (2 * t < p.tokens) to[2 * t * 16 + g] = d[0][0] + d[1][0], to[2 * t * 16 + 8 + g] = d[0][2] + d[1][2];
+      if (2 * t + 1 < p.tokens) {
+        to[(2 * t + 1) * 16 + g] = d[0][1] + d[1][1], to[(2 * t + 1) * 16 + 8 + g] = d[0][3] + d[1][3];
+      }
+    }
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < here * p.tokens * 8; i += direct_threads) {
+      const uint32_t n = i / (p.tokens * 8), token = i / 8 % p.tokens, pair = i % 8;
+      const uint32_t item = start + n, expert = chosen.active[item / blocks];
+      uint32_t slot = 0;
+      while (slot < p.top_k && chosen.ids[token * p.top_k + slot] != int(expert)) ++slot;
+      if (slot == p.top_k) continue;
+      float gate = 0, up = 0;
+#pragma unroll
+      for (int w = 0; w < direct_warps; ++w) {
+        const float2 v = *reinterpret_cast<const float2*>(group_sums + n * item_sums + (w * p.tokens + token) * 16 + pair * 2);
+        gate += v.x, up += v.y;
+      }
+      const uint32_t k = item % blocks * 8 + pair;
+      const uint32_t bias = reinterpret_cast<const uint32_t*>(p.up_bias)[uint64_t(expert - p.expert_begin) * p.intermediate + k];
+      const float value = swiglu(gate * tile_unit + low(bias), up * tile_unit + high(bias), p.alpha, p.limit);
+      p.h[(uint64_t(token) * p.top_k + slot) * p.intermediate + h_place(k)] = to_bf16(value);
+    }
+  }
+}
+
+__device__ __forceinline__ void direct_down(const DirectParams& p) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ Chosen chosen;
+  __shared__ float weights[direct_tokens * 8];
+  __shared__ uint64_t full[direct_warps][direct_most_stages];
+  const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const uint32_t row_tiles = p.intermediate / 64, share = (row_tiles + direct_warps - 1) / direct_warps;
+  const uint32_t first_tile = min(warp * share, row_tiles), tiles = min(share, row_tiles - first_tile);
+  const uint32_t stage_bytes = share * tile_bytes, all_strips = p.hidden / 8;
+  uint8_t* ring = shared + warp * p.stages * stage_bytes;
+  float* sums = reinterpret_cast<float*>(shared + direct_warps * p.stages * stage_bytes);  // [warp, strip, token, 8]
+  if (lane == 0) {
+    for (uint32_t s = 0; s < p.stages; ++s) barrier_init(&full[warp][s], 1);
+    barrier_init_fence();
+  }
+  pdl_launch();
+  // Before the wait: the router is complete, because `up` lets this launch start only after its own wait.
+  find_chosen(p, chosen);
+  if (threadIdx.x < p.tokens * p.top_k) weights[threadIdx.x] = load_fresh(p.weights + threadIdx.x);
+
+  const uint32_t strip = blockIdx.x * p.strips_per_block, strips = min(p.strips_per_block, all_strips - strip);
+  const uint32_t items = chosen.count * strips;
+  const uint64_t policy = evict_first();
+  const auto fetch = [&](uint32_t item, uint32_t s) {  // one lane
+    const uint32_t expert = chosen.active[item / strips] - p.expert_begin;
+    const uint8_t* from = p.down + ((uint64_t(expert) * all_strips + strip + item % strips) * row_tiles + first_tile) * tile_bytes;
+    barrier_expect(&full[warp][s], tiles * tile_bytes);
+    bulk_copy(ring + s * stage_bytes, from, tiles * tile_bytes, &full[warp][s], policy);
+  };
+  if (lane == 0 && tiles > 0) {
+    for (uint32_t s = 0; s < p.stages && s < items; ++s) fetch(s, s);
+  }
+  pdl_wait();
+  __syncthreads();
+
+  float total[direct_most_strips][2] = {};
+  uint32_t s = 0, phase = 0, item = 0;
+  for (uint32_t a = 0; a < chosen.count && tiles > 0; ++a) {
+    const int expert = chosen.active[a];
+    uint32_t slot = p.top_k;
+    if (g < p.tokens) {
+      for (slot = 0; slot < p.top_k && chosen.ids[g * p.top_k + slot] != expert; ++slot) {
+      }
+    }
+    const bool mine = slot < p.top_k;
+    const float weight = mine ? weights[g * p.top_k + slot] : 0;
+    uint4 h[direct_tiles][2];
+#pragma unroll
+    for (int j = 0; j < direct_tiles; ++j) {
+      h[j][0] = h[j][1] = make_uint4(0, 0, 0, 0);
+      if (mine && uint32_t(j) < tiles) {
+        const uint4* from = reinterpret_cast<const uint4*>(p.h + (uint64_t(g) * p.top_k + slot) * p.intermediate + (first_tile + j) * 64 + t * 16);
+        h[j][0] = from[0], h[j][1] = from[1];
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < direct_most_strips; ++n) {
+      if (uint32_t(n) < strips) {
+        barrier_wait(&full[warp][s], phase);
+        const uint8_t* stage = ring + s * stage_bytes;
+        float d[2][4] = {};
+#pragma unroll
+        for (int j = 0; j < direct_tiles; ++j) {
+          if (uint32_t(j) < tiles) {
+            const uint8_t* from = stage + j * tile_bytes;
+            uint32_t v[8];
+            unpack_tile(*reinterpret_cast<const uint2*>(from + lane * 8), *reinterpret_cast<const uint16_t*>(from + 256 + g * 2), v);
+            mma16816(d[0], h[j][0].x, 0, h[j][0].y, 0, v[0], v[1]);
+            mma16816(d[1], h[j][0].z, 0, h[j][0].w, 0, v[2], v[3]);
+            mma16816(d[0], h[j][1].x, 0, h[j][1].y, 0, v[4], v[5]);
+            mma16816(d[1], h[j][1].z, 0, h[j][1].w, 0, v[6], v[7]);
+          }
+        }
+        __syncwarp();
+        if (lane == 0 && item + p.stages < items) fetch(item + p.stages, s);
+        ++item;
+        if (++s == p.stages) s = 0, phase ^= 1;
+        total[n][0] += weight * (d[0][0] + d[1][0]);
+        total[n][1] += weight * (d[0][1] + d[1][1]);
+      }
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < direct_most_strips; ++n) {
+    if (uint32_t(n) < strips && g < p.tokens) {
+      *reinterpret_cast<float2*>(sums + ((warp * direct_most_strips + n) * p.tokens + g) * 8 + t * 2) =
+          make_float2(total[n][0], total[n][1]);
+    }
+  }
+  __syncthreads();
+  for (uint32_t i = threadIdx.x; i < strips * p.tokens * 8; i += direct_threads) {
+    const uint32_t n = i / (p.tokens * 8), token = i / 8 % p.tokens, r = i % 8, row = (strip + n) * 8 + r;
+    if (p.row_seq[token] < 0) continue;
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < direct_warps; ++w) sum += sums[((w * direct_most_strips + n) * p.tokens + token) * 8 + r];
+    sum *= tile_unit;
+    for (uint32_t slot = 0; slot < p.top_k; ++slot) {
+      const int id = chosen.ids[token * p.top_k + slot];
+      if (id >= 0) {
+        sum += weights[token * p.top_k + slot] * to_float(p.down_bias[uint64_t(id - int(p.expert_begin)) * p.hidden + row]);
+      }
+    }
+    const uint64_t at = uint64_t(token) * p.hidden + row;
+    if (p.accumulate) {
+      store_stream(p.out, at, load_stream(p.out, at, p.stream_f32) + sum, p.stream_f32);
+    } else {
+      static_cast<uint16_t*>(p.out)[at] = to_bf16(sum);
+    }
+  }
+}
+
+}  // namespace kl

@@ -1,0 +1,82 @@
+// mxfp4 for CUDA, mode bf16: what each op launches.
+#include "cuda/library.h"
+#include "params.h"
+
+KL_IMAGE("mxfp4.cubin")
+
+namespace {
+using namespace kl;
+
+constexpr uint32_t block_shared = 224 * 1024;
+constexpr uint32_t direct_warps = 9, direct_tiles = 5, direct_tokens = 8, direct_most_strips = 4;
+enum Kernel : uint32_t { up_kernel, down_kernel, tiles_kernel, dequantize_kernel };
+constexpr KernelInfo kernels[] = {
+    {"moe_direct_up", block_shared}, {"moe_direct_down", block_shared}, {"mxfp4_tiles", 0}, {"mxfp4_dequantize", 0}};
+
+template <class Args>
+kl_status run_moe(const Instance& i, const Launcher& launch, const Args& a, void* out, bool accumulate) {
+  if (a.dtype != KL_BF16 || a.layout != KL_LAYOUT_MXFP4_TILES) return i.refuse(KL_UNSUPPORTED, "moe: activations are bf16, weights mxfp4.tiles.");
+  if (a.stream_dtype != KL_BF16 && a.stream_dtype != KL_F32) return i.refuse(KL_UNSUPPORTED, "moe: the stream is f32 or bf16.");
+  if (a.tokens == 0 || a.hidden == 0 || a.hidden % 64 != 0 || a.intermediate == 0 || a.intermediate % 64 != 0 || a.top_k == 0 ||
+      a.top_k > 8 || a.experts == 0 || a.experts > 256 || a.expert_begin > a.expert_end || a.expert_end > a.experts) {
+    return i.refuse(KL_INVALID, "moe: a size is out of its limits.");
+  }
+  if (!all_present(a.row_seq, a.x, a.expert_ids, a.expert_weights, a.up_weight, a.up_bias, a.down_weight, a.down_bias, out)) {
+    return i.refuse(KL_INVALID, "moe: a pointer is missing.");
+  }
+  Arena scratch(a.scratch, a.scratch_bytes);
+  uint16_t* h = scratch.take<uint16_t>(uint64_t(a.tokens) * a.top_k * a.intermediate);
+  if (!scratch.fits()) return i.refuse(KL_WORKSPACE, "moe: scratch is too small.");
+
+  if (a.tokens > direct_tokens || a.hidden > direct_warps * direct_tiles * 64 || a.intermediate > direct_warps * direct_tiles * 64) {
+    return i.refuse(KL_INVALID, "moe: too many tokens.");
+  }
+  DirectParams p = {};
+  p.x = static_cast<const uint16_t*>(a.x), p.row_seq = a.row_seq, p.ids = a.expert_ids, p.weights = a.expert_weights;
+  p.up = static_cast<const uint8_t*>(a.up_weight), p.up_bias = a.up_bias;
+  p.down = static_cast<const uint8_t*>(a.down_weight), p.down_bias = a.down_bias, p.h = h, p.out = out;
+  p.tokens = a.tokens, p.top_k = a.top_k, p.hidden = a.hidden, p.intermediate = a.intermediate;
+  p.expert_begin = a.expert_begin, p.expert_end = a.expert_end, p.accumulate = accumulate, p.stream_f32 = a.stream_dtype == KL_F32;
+  p.alpha = a.alpha, p.limit = a.limit;
+
+  // About 96 KiB of weights in flight: half of a multiprocessor is left to the launches before and after.
+  const uint32_t budget = 97920 + 1024, sm = i.device.multiprocessors;
+  p.group = a.tokens <= 2 ? 12 : 6;
+  const uint32_t up_stage = direct_warps * 2 * ceil_div(a.hidden / 64, direct_warps) * tile_bytes;
+  p.stages = budget / up_stage < 8 ? budget / up_stage : 8;
+  const uint32_t up_sums = 2 * p.group * direct_warps * a.tokens * 16 * 4;
+  if (kl_status s = launch(up_kernel, {sm}, direct_warps * 32, p.stages * up_stage + up_sums, p); s != KL_OK) return s;
+
+  const uint32_t down_stage = direct_warps * ceil_div(a.intermediate / 64, direct_warps) * tile_bytes;
+  p.stages = budget / down_stage < 8 ? budget / down_stage : 8;
+  p.strips_per_block = ceil_div(a.hidden / 8, sm);
+  if (p.strips_per_block > direct_most_strips) p.strips_per_block = direct_most_strips;
+  return launch(down_kernel, {ceil_div(a.hidden / 8, p.strips_per_block)}, direct_warps * 32,
+                p.stages * down_stage + direct_warps * direct_most_strips * a.tokens * 8 * 4, p);
+}
+kl_status moe(const Instance& i, const Launcher& launch, const kl_moe_args& a) { return run_moe(i, launch, a, a.out, false); }
+kl_status moe_residual(const Instance& i, const Launcher& launch, const kl_moe_residual_args& a) {
+  return run_moe(i, launch, a, a.stream, true);
+}
+
+kl_status tiles(const Instance& i, const Launcher& launch, const kl_mxfp4_tiles_args& a) {
+  if (a.rows == 0 || a.rows % 8 != 0 || a.columns == 0 || a.columns % 32 != 0) return i.refuse(KL_INVALID, "mxfp4_tiles: a size is out of its limits.");
+  if (!all_present(a.blocks, a.scales, a.dst)) return i.refuse(KL_INVALID, "mxfp4_tiles: a pointer is missing.");
+  const uint32_t per_row = ceil_div(a.columns, 64);
+  const uint64_t count = a.rows / 8 * per_row, blocks = (count + 7) / 8;
+  return launch(tiles_kernel, {blocks < 8192 ? uint32_t(blocks) : 8192}, 256, 0, TilesParams{a.blocks, a.scales, a.dst, count, a.columns, per_row});
+}
+kl_status dequantize(const Instance& i, const Launcher& launch, const kl_mxfp4_dequantize_args& a) {
+  if (a.rows == 0 || a.columns == 0 || a.columns % 32 != 0) return i.refuse(KL_INVALID, "mxfp4_dequantize: a size is out of its limits.");
+  if (!all_present(a.blocks, a.scales, a.dst)) return i.refuse(KL_INVALID, "mxfp4_dequantize: a pointer is missing.");
+  const uint64_t groups = a.rows * (a.columns / 32), blocks = (groups * 4 + 255) / 256;
+  return launch(dequantize_kernel, {blocks < 8192 ? uint32_t(blocks) : 8192}, 256, 0, DequantizeParams{a.blocks, a.scales, a.dst, groups});
+}
+
+#define OPS(X)                                          \
+  X(KL_OP_MOE, moe, moe)                                \
+  X(KL_OP_MOE_RESIDUAL, moe_residual, moe_residual)     \
+  X(KL_OP_MXFP4_TILES, mxfp4_tiles, tiles)              \
+  X(KL_OP_MXFP4_DEQUANTIZE, mxfp4_dequantize, dequantize)
+}  // namespace
+KL_DEFINE_CUDA_LIBRARY(OPS)
