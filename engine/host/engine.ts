@@ -34,11 +34,13 @@ export async function startHostEngine(
   const device = openDevice({ kind: "cpu", workers: plan.workers });
   const ops = loadOps(kernels, device);
   const onProgress = (done: number, total: number): void => void send({ type: "progress", done, total });
-  const weights = await loadWeights({ model, plan, device, ops, onProgress });
+  const [weights, language] = await Promise.all([
+    loadWeights({ model, plan, device, ops, onProgress }),
+    openLanguage(model),
+  ]);
   const buffers = allocateBuffers(device, facts, plan);
   const stepper = createStepper({ device, plan, model: facts, config: model.config, ops, weights, buffers });
   const scheduler = createScheduler<Job>(facts, plan, plan.pages);
-  const language = await openLanguage(model);
   /** Requests whose prompt is still being read. */
   const opening = new Set<number>();
   let stepping = false;

@@ -1,6 +1,6 @@
 /**
- * The engine host. It is given one channel, sealed kernels and open weight files as descriptors; it opens no path, no
- * socket and no other process, and ends when its caller closes the channel.
+ * The engine host. It is given one channel, sealed kernels and open weight files as descriptors, and ends when its caller
+ * closes the channel. Kernels and weights are never opened by path; the one process it starts renders the chat template.
  */
 import { once } from "node:events";
 import { Socket } from "node:net";
