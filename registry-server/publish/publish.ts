@@ -7,6 +7,7 @@ import { type Digest, digestOf, fail, mediaTypes, parseVariant, type Variant } f
 import { checkSharedObject, inspectElf } from "@kernlock/kernels/inspect";
 import {
   checkVariantManifest,
+  emptyConfigBlob,
   type KernelIndex,
   parseBundleManifest,
   parseKernelIndex,
@@ -189,6 +190,8 @@ export function createPublisher(context: Context): Publisher {
         evidence.push({ subject, bundle: await readChecked(bundle.digest) });
         reached.manifests.add(row.digest);
         reached.blobs.add(bundle.digest);
+        // The config of every bundle's manifest.
+        reached.blobs.add(emptyConfigBlob.digest);
       }
     }
     return evidence;

@@ -15,7 +15,7 @@ import {
 
 async function expectNothingVisible(at: TestRegistry, pack: TestPackage): Promise<void> {
   expect((await fetch(`${at.origin}/v2/${pack.name}/manifests/${pack.version}`)).status).toBe(404);
-  expect((await fetch(`${at.origin}/v2/${pack.name}/manifests/${pack.digest}`)).status).toBe(404);
+  expect((await fetch(`${at.origin}/v2/${pack.name}/manifests/${pack.digest}`)).status).toBe(401);
   expect((await fetch(`${at.origin}/api/v1/kernels/${pack.name}`)).status).toBe(404);
 }
 
