@@ -54,7 +54,6 @@ export interface ElfFacts {
 }
 
 const PT_LOAD = 1;
-const PT_DYNAMIC = 2;
 const PT_INTERP = 3;
 const PT_TLS = 7;
 const PT_GNU_STACK = 0x6474e551;
@@ -125,11 +124,16 @@ function checkSegments(segments: readonly ElfSegment[], size: number): void {
       fail("KL_ELF_SEGMENT", "A segment of the ELF file is not aligned to its pages.");
     // The loader maps whole pages: segments that share one would overwrite each other's rights or bytes.
     if (s.address < end) fail("KL_ELF_SEGMENT", "Segments of the ELF file overlap or are out of order.");
-    end = Math.ceil((s.address + s.memorySize) / 4096) * 4096;
+    end = pageEnd(s);
     if (end > 2 ** 40) fail("KL_ELF_SEGMENT", "The ELF file's segments are larger than any library.");
   }
   for (const s of segments) {
-    if (s.type === PT_DYNAMIC && s.offset + s.fileSize > size)
-      fail("KL_ELF_TRUNCATED", "The ELF file ends before its segments do.");
+    if (s.type === PT_LOAD || s.type === PT_GNU_STACK || s.memorySize === 0) continue;
+    // The loader reads or re-protects these where they would be mapped, without asking whether they are.
+    const inside = loads.some((l) => s.address >= l.address && s.address + s.memorySize <= pageEnd(l));
+    if (!inside) fail("KL_ELF_SEGMENT", `A segment of the ELF file (type ${s.type}) lies outside what is loaded.`);
+    if (s.offset + s.fileSize > size) fail("KL_ELF_TRUNCATED", "The ELF file ends before its segments do.");
   }
 }
+
+const pageEnd = (s: ElfSegment) => Math.ceil((s.address + s.memorySize) / 4096) * 4096;

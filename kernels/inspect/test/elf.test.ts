@@ -129,6 +129,11 @@ describe("what a loader must not be given", () => {
       "KL_ELF_DYNAMIC",
       () => patched(good, programHeader(good, 2) + 8, 0, 0),
     ],
+    [
+      "memory of others made read-only",
+      "KL_ELF_SEGMENT",
+      () => patched(good, programHeader(good, 0x6474e552) + 18, 0x10),
+    ],
     ["overlapping segments", "KL_ELF_SEGMENT", () => patched(good, programHeader(good, 1, 1) + 16, 0, 0, 0)],
   ])("%s: %s", (_, code, make) => {
     expect(verdict(make())).toBe(code);
