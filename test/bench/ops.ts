@@ -32,11 +32,13 @@ export interface OpTiming {
 const [hidden, intermediate, heads, kvHeads, headDim, experts, topK, vocab] = [2880, 2880, 64, 8, 64, 32, 4, 201088];
 
 /** Runs the table on a CPU device of `workers` threads; `only` picks rows by op name. */
-export function benchOps({ workers, only }: { workers?: number; only?: OpName } = {}): OpTiming[] {
+export async function benchOps({ workers, only }: { workers?: number; only?: OpName } = {}): Promise<OpTiming[]> {
   const device = openDevice(workers === undefined ? { kind: "cpu" } : { kind: "cpu", workers });
   try {
     const cases = [linear, attention, mxfp4Moe, lmHead].filter((one) => only === undefined || one.op === only);
-    return cases.map((one) => one.run(device));
+    const timings: OpTiming[] = [];
+    for (const one of cases) timings.push(await one.run(device));
+    return timings;
   } finally {
     device.close();
   }
@@ -59,13 +61,13 @@ export function formatTimings(timings: readonly OpTiming[]): string {
 
 interface Case {
   readonly op: OpName;
-  run(device: Device): OpTiming;
+  run(device: Device): Promise<OpTiming>;
 }
 
 const linear: Case = {
   op: "o_proj",
-  run(device) {
-    const bench = new Bench(device, "transformer-core", "o_proj");
+  async run(device) {
+    const bench = await Bench.open(device, "transformer-core", "o_proj");
     const inFeatures = heads * headDim;
     const weight = bench.bf16(hidden * inFeatures);
     return bench.time(`1 x ${inFeatures} -> ${hidden}, bf16`, weight, weight.size, {
@@ -81,8 +83,8 @@ const linear: Case = {
 
 const attention: Case = {
   op: "attn_decode",
-  run(device) {
-    const bench = new Bench(device, "fa3-sinks", "attn_decode");
+  async run(device) {
+    const bench = await Bench.open(device, "fa3-sinks", "attn_decode");
     const depth = 4096;
     const pages = depth / 64;
     const kv = device.allocate(pages * 2 * kvHeads * 64 * headDim * 4);
@@ -103,8 +105,8 @@ const attention: Case = {
 
 const mxfp4Moe: Case = {
   op: "moe",
-  run(device) {
-    const bench = new Bench(device, "mxfp4", "moe");
+  async run(device) {
+    const bench = await Bench.open(device, "mxfp4", "moe");
     const [up, down] = [2 * intermediate * hidden, hidden * intermediate];
     const [upWeight, upScales] = bench.mxfp4(experts * up);
     const [downWeight, downScales] = bench.mxfp4(experts * down);
@@ -130,8 +132,8 @@ const mxfp4Moe: Case = {
 
 const lmHead: Case = {
   op: "lm_head",
-  run(device) {
-    const bench = new Bench(device, "transformer-core", "lm_head");
+  async run(device) {
+    const bench = await Bench.open(device, "transformer-core", "lm_head");
     const weight = bench.bf16(vocab * hidden);
     return bench.time(`1 row, ${vocab} x ${hidden}, bf16`, weight, weight.size, {
       ...{ dtype: 0, rows: 1, hidden, vocab },
@@ -151,12 +153,17 @@ class Bench<N extends OpName> {
   readonly #facts: VariantOp;
   readonly #owned: Memory[] = [];
 
-  constructor(device: Device, packageName: string, op: N) {
-    const source = packageSource(packageName);
+  private constructor(device: Device, op: N, library: Library, facts: VariantOp) {
     this.#device = device;
     this.#op = op;
-    this.#library = openLibrary(source.open(), device);
-    this.#facts = source.ops.find(({ name }) => name === op)!;
+    this.#library = library;
+    this.#facts = facts;
+  }
+
+  static async open<N extends OpName>(device: Device, packageName: string, op: N): Promise<Bench<N>> {
+    const source = packageSource(packageName);
+    const library = openLibrary(await source.open(), device);
+    return new Bench(device, op, library, source.ops.find(({ name }) => name === op)!);
   }
 
   /** Launches until two seconds or 200 launches have passed, reads as many bytes plainly, and frees everything. */
@@ -234,4 +241,4 @@ class Bench<N extends OpName> {
   }
 }
 
-if (import.meta.main) console.log(formatTimings(benchOps()));
+if (import.meta.main) console.log(formatTimings(await benchOps()));

@@ -3,7 +3,7 @@ import { fillCache } from "./cache.ts";
 import { check, checkScratch, launch, openOp } from "./harness.ts";
 import { seeded } from "./random.ts";
 
-const under = openOp("fa3-sinks", "attn_decode");
+const under = await openOp("fa3-sinks", "attn_decode");
 
 function build(contexts: number[], window: number, heads: number, kv_heads: number, head_dim: number) {
   const random = seeded(heads * 1000 + contexts.length);

@@ -3,7 +3,7 @@ import { fillCache } from "./cache.ts";
 import { check, checkScratch, openOp } from "./harness.ts";
 import { seeded } from "./random.ts";
 
-const under = openOp("fa3-sinks", "attn_prefill");
+const under = await openOp("fa3-sinks", "attn_prefill");
 
 /** Sequences of `context` keys whose last `rows` positions are queries; `padding` rows at the end belong to nobody. */
 function build(
@@ -82,8 +82,8 @@ describe("prefill attention with sinks", () => {
     check(under, "attn_prefill", build([{ context: 17, rows: 17 }], 0, [5, 5, 16]));
   });
 
-  it("agrees with decode on single rows", () => {
-    const decode = openOp("fa3-sinks", "attn_decode");
+  it("agrees with decode on single rows", async () => {
+    const decode = await openOp("fa3-sinks", "attn_decode");
     const args = build(
       [
         { context: 77, rows: 1 },

@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { check, launch, openOp, rowsWithHoles } from "./harness.ts";
 import { seeded } from "./random.ts";
 
-const under = openOp("transformer-core", "embed");
+const under = await openOp("transformer-core", "embed");
 
 it.each([
   [1, 64, 17],

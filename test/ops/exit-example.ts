@@ -10,7 +10,7 @@ if (what === "thread" && isMainThread) {
   worker.once("exit", () => console.log("thread ended"));
 } else {
   const device = openDevice({ kind: "cpu", workers: 3 });
-  const library = openLibrary(probe(), device);
+  const library = openLibrary(await probe(), device);
   const counter = device.allocate(1);
   const program = createProgram(device, new Array(100).fill(slowStep(library, 20_000, counter)));
   switch (what) {

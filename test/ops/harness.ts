@@ -33,12 +33,12 @@ let shared: Device | undefined;
 const libraries = new Map<string, { library: Library; ops: readonly VariantOp[] }>();
 
 /** An op of a package of this repository, on a CPU device with three workers: more than some machines have cores. */
-export function openOp(packageName: string, op: OpName): OpUnderTest {
+export async function openOp(packageName: string, op: OpName): Promise<OpUnderTest> {
   shared ??= openDevice({ kind: "cpu", workers: 3 });
   let loaded = libraries.get(packageName);
   if (loaded === undefined) {
     const source = packageSource(packageName);
-    loaded = { library: openLibrary(source.open(), shared), ops: source.ops };
+    loaded = { library: openLibrary(await source.open(), shared), ops: source.ops };
     libraries.set(packageName, loaded);
   }
   const index = loaded.library.ops.findIndex((entry) => entry.op === op);

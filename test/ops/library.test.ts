@@ -24,8 +24,8 @@ const opening = (fd: number) => () => openLibrary(fd, device);
 const coded = (code: string) => expect.objectContaining({ code });
 
 describe("a kernel library", () => {
-  it("tells its op table", () => {
-    const fd = probe();
+  it("tells its op table", async () => {
+    const fd = await probe();
     const library = openLibrary(fd, device);
     closeSync(fd);
     expect(library.ops[0]).toEqual({ name: "residual/probe", op: "residual", argsSize: 48 });
@@ -34,24 +34,24 @@ describe("a kernel library", () => {
     expect(() => createProgram(device, [scaleStep(library, x, stream)])).toThrow(coded("KL_DEVICE_CLOSED"));
   });
 
-  it("is the file behind its descriptor, also when the descriptor's number was used before", () => {
-    const first = probe("PROBE_FACTOR=42");
+  it("is the file behind its descriptor, also when the descriptor's number was used before", async () => {
+    const first = await probe("PROBE_FACTOR=42");
     expect(factorOf(first)).toBe(42);
     closeSync(first);
-    const second = probe("PROBE_FACTOR=700");
+    const second = await probe("PROBE_FACTOR=700");
     expect(second).toBe(first);
     expect(factorOf(second)).toBe(700);
     closeSync(second);
   });
 
-  it("is the file behind its descriptor, even when somebody else closes the one that an open library holds", () => {
-    const first = probe("PROBE_FACTOR=42");
+  it("is the file behind its descriptor, even when somebody else closes the one that an open library holds", async () => {
+    const first = await probe("PROBE_FACTOR=42");
     const path = readlinkSync(`/proc/self/fd/${first}`);
     const library = openLibrary(first, device);
     const held = readdirSync("/proc/self/fd").find((fd) => fd !== String(first) && pathOf(fd) === path);
     closeSync(Number(held));
     closeSync(first);
-    const seconds = [0, 1, 2, 3].map(() => probe("PROBE_FACTOR=700"));
+    const seconds = await Promise.all([0, 1, 2, 3].map(() => probe("PROBE_FACTOR=700")));
     expect(seconds.map(String)).toContain(held);
     for (const fd of seconds) expect(factorOf(fd)).toBe(700);
     for (const fd of seconds) closeSync(fd);
@@ -59,8 +59,8 @@ describe("a kernel library", () => {
     expect(library.ops.length).toBe(5);
   });
 
-  it("may be open more than once", () => {
-    const fd = probe();
+  it("may be open more than once", async () => {
+    const fd = await probe();
     const [a, b] = [openLibrary(fd, device), openLibrary(fd, device)];
     a.close();
     expect(factorOf(fd)).toBe(1);
@@ -70,24 +70,27 @@ describe("a kernel library", () => {
 });
 
 describe("a library is refused", () => {
-  it("when the descriptor is closed or holds no ELF file", () => {
+  it("when the descriptor is closed or holds no ELF file", async () => {
     expect(opening(9999)).toThrow(coded("KL_LOAD_OPEN"));
     expect(opening(openSync(import.meta.filename, "r"))).toThrow(coded("KL_LOAD_OPEN"));
   });
-  it("without kl_get_api", () => expect(opening(probe("PROBE_NO_SYMBOL"))).toThrow(coded("KL_LOAD_SYMBOL")));
-  it("of another ABI", () => expect(opening(probe("PROBE_ABI=1"))).toThrow(coded("KL_LOAD_ABI")));
-  it("with another table", () => expect(opening(probe("PROBE_TABLE_SIZE=64"))).toThrow(coded("KL_LOAD_ABI")));
-  it("with other arguments", () => expect(opening(probe("PROBE_ARGS_SIZE=8"))).toThrow(coded("KL_LOAD_ABI")));
-  it("that does not open, with its own words", () => {
-    expect(opening(probe("PROBE_REFUSE"))).toThrow(
+  it("without kl_get_api", async () =>
+    expect(opening(await probe("PROBE_NO_SYMBOL"))).toThrow(coded("KL_LOAD_SYMBOL")));
+  it("of another ABI", async () => expect(opening(await probe("PROBE_ABI=1"))).toThrow(coded("KL_LOAD_ABI")));
+  it("with another table", async () =>
+    expect(opening(await probe("PROBE_TABLE_SIZE=64"))).toThrow(coded("KL_LOAD_ABI")));
+  it("with other arguments", async () =>
+    expect(opening(await probe("PROBE_ARGS_SIZE=8"))).toThrow(coded("KL_LOAD_ABI")));
+  it("that does not open, with its own words", async () => {
+    expect(opening(await probe("PROBE_REFUSE"))).toThrow(
       expect.objectContaining({
         code: "KL_LOAD_INSTANCE",
         message: expect.stringContaining("this probe opens nowhere"),
       }),
     );
   });
-  it("and leaves no descriptor open", () => {
-    const fd = probe("PROBE_ABI=1");
+  it("and leaves no descriptor open", async () => {
+    const fd = await probe("PROBE_ABI=1");
     const before = readdirSync("/proc/self/fd").length;
     expect(opening(fd)).toThrow();
     expect(readdirSync("/proc/self/fd").length).toBe(before);

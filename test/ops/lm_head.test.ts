@@ -2,7 +2,7 @@ import { it } from "vitest";
 import { check, openOp } from "./harness.ts";
 import { seeded } from "./random.ts";
 
-const under = openOp("transformer-core", "lm_head");
+const under = await openOp("transformer-core", "lm_head");
 
 it.each([
   [1, [0], 64, 1000],

@@ -8,8 +8,8 @@ const packages = [
 ] as const;
 
 for (const { name, layout } of packages) {
+  const [moe, fused] = [await openOp(name, "moe"), await openOp(name, "moe_residual")];
   describe(`mixture of experts of ${name}`, () => {
-    const [moe, fused] = [openOp(name, "moe"), openOp(name, "moe_residual")];
     it.each(expertShapes)("%j", (shape) => {
       const { stream, ...args } = buildExperts(shape, layout);
       check(moe, "moe", args);

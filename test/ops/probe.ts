@@ -1,13 +1,12 @@
 import { join } from "node:path";
 import type { Library, Memory, Step } from "@kernlock/engine/native";
 import { type ArgsOf, encodeArgs, type OpName } from "@kernlock/kernels/abi";
-import { compileLibrary } from "./compile.ts";
+import { compileFile } from "./compile.ts";
 
 /** A descriptor of the probe library, made with the given macros: `PROBE_FACTOR=3`. */
-export const probe = (...macros: string[]): number =>
-  compileLibrary(
-    "probe",
-    [join(import.meta.dirname, "probe.cc")],
+export const probe = (...macros: string[]): Promise<number> =>
+  compileFile(
+    join(import.meta.dirname, "probe.cc"),
     macros.map((macro) => `-D${macro}`),
   );
 

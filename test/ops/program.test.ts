@@ -7,9 +7,9 @@ import { countingStep, failingStep, nestingStep, probe, scaleStep, slowStep } fr
 
 let device: Device;
 let library: Library;
-beforeAll(() => {
+beforeAll(async () => {
   device = openDevice({ kind: "cpu", workers: 3 });
-  library = openLibrary(probe("PROBE_FACTOR=2"), device);
+  library = openLibrary(await probe("PROBE_FACTOR=2"), device);
 });
 afterAll(() => device.close());
 

@@ -3,7 +3,7 @@ import { fillCache } from "./cache.ts";
 import { check, launch, openOp } from "./harness.ts";
 import { seeded } from "./random.ts";
 
-const under = openOp("transformer-core", "qkv_rope_kv");
+const under = await openOp("transformer-core", "qkv_rope_kv");
 const scale = Math.fround(0.1 * Math.log(32) + 1);
 
 function build(

@@ -2,7 +2,7 @@ import { it } from "vitest";
 import { check, openOp, rowsWithHoles, withHoles } from "./harness.ts";
 import { seeded } from "./random.ts";
 
-const under = openOp("transformer-core", "residual");
+const under = await openOp("transformer-core", "residual");
 
 it.each([
   [1, 32],

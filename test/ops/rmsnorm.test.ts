@@ -2,7 +2,7 @@ import { it } from "vitest";
 import { check, openOp, rowsWithHoles, withHoles } from "./harness.ts";
 import { seeded } from "./random.ts";
 
-const under = openOp("liger-rmsnorm", "rmsnorm");
+const under = await openOp("liger-rmsnorm", "rmsnorm");
 
 it.each([
   [1, 32, 1],

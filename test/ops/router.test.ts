@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { check, launch, openOp, rowsWithHoles, withHoles } from "./harness.ts";
 import { seeded } from "./random.ts";
 
-const under = openOp("transformer-core", "router");
+const under = await openOp("transformer-core", "router");
 
 describe("router", () => {
   for (const experts of [1, 5, 8, 32, 128]) {

@@ -3,7 +3,7 @@ import { uniform } from "../../kernels/reference/index.ts";
 import { check, launch, openOp } from "./harness.ts";
 import { seeded } from "./random.ts";
 
-const under = openOp("transformer-core", "sample");
+const under = await openOp("transformer-core", "sample");
 
 /** Rows of logits, each sampled with its own parameters and number. */
 function build(

@@ -3,6 +3,9 @@ import { describe, it } from "vitest";
 import { check, openOp } from "./harness.ts";
 import { seeded } from "./random.ts";
 
+const copy = await openOp("transformer-core", "copy_rows");
+const transpose = await openOp("megablocks-moe", "transpose_experts");
+const dequantize = await openOp("mxfp4", "mxfp4_dequantize");
 const exact = { tolerance: 0 };
 
 describe("copy_rows", () => {
@@ -14,12 +17,7 @@ describe("copy_rows", () => {
     [1000, 12, 12, 36],
   ])("%i rows of %i bytes, strides %i -> %i", (rows, row_bytes, src_stride, dst_stride) => {
     const src = seeded(rows).bytes(rows * src_stride, 0, 0xa4);
-    check(
-      openOp("transformer-core", "copy_rows"),
-      "copy_rows",
-      { rows, row_bytes, src_stride, dst_stride, src },
-      exact,
-    );
+    check(copy, "copy_rows", { rows, row_bytes, src_stride, dst_stride, src }, exact);
   });
 });
 
@@ -31,7 +29,7 @@ describe("transpose_experts", () => {
     [5, 96, 31],
   ])("%i experts of %i x %i", (experts, rows, columns) => {
     const src = seeded(rows).bf16(experts * rows * columns);
-    check(openOp("megablocks-moe", "transpose_experts"), "transpose_experts", { experts, rows, columns, src }, exact);
+    check(transpose, "transpose_experts", { experts, rows, columns, src }, exact);
   });
 });
 
@@ -43,6 +41,6 @@ describe("mxfp4_dequantize", () => {
   ])("%i rows of %i, scales %i to %i", (rows, columns, from, to) => {
     const random = seeded(columns);
     const [blocks, scales] = [random.bytes((rows * columns) / 2), random.bytes((rows * columns) / 32, from, to)];
-    check(openOp("mxfp4", "mxfp4_dequantize"), "mxfp4_dequantize", { rows, columns, blocks, scales }, exact);
+    check(dequantize, "mxfp4_dequantize", { rows, columns, blocks, scales }, exact);
   });
 });
