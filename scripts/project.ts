@@ -12,7 +12,7 @@ import { generateKeyPair } from "@kernlock/cli/keys";
 export const root = resolve(import.meta.dirname, "..");
 export const packages = ["transformer-core", "liger-rmsnorm", "fa3-sinks", "megablocks-moe", "mxfp4"] as const;
 export const builder = "https://kernlock.example/builders/local";
-export const repository = "https://kernlock.example/kernlock";
+export const repository = "https://git.kernlock.example/kernlock";
 
 export interface Ran {
   readonly status: number;
