@@ -45,6 +45,19 @@ __m256d exp4(__m256d x) {
   return _mm256_andnot_pd(flushed, _mm256_mul_pd(p, _mm256_castsi256_pd(power)));
 }
 
+// ln z for z >= 1, to about 1e-15, by Newton's step y += z e^-y - 1. (The C library's own would ask for a newer glibc.)
+double logarithm(double z) {
+  uint64_t bits;
+  memcpy(&bits, &z, 8);
+  double y = 0.6931471805599453 * static_cast<double>(static_cast<int64_t>(bits >> 52) - 1023);
+  for (int i = 0; i < 7; i++) {
+    double power[4];
+    _mm256_storeu_pd(power, exp4(_mm256_set1_pd(-y)));
+    y += z * power[0] - 1.0;
+  }
+  return y;
+}
+
 // exp((x - most) / temperature) for a run of logits, four at a time.
 struct Weights {
   double most, inverse;
@@ -184,7 +197,7 @@ Choice choose(const float* x, uint32_t n, uint32_t best, float temperature, floa
   const double most = x[best];
   double total = 0.0;
   for_each_weight(x, n, {most, 1.0}, [&](uint32_t, double w) { total += w; });
-  const auto chosen = [&](uint32_t token) -> Choice { return {token, (x[token] - most) - log(total)}; };
+  const auto chosen = [&](uint32_t token) -> Choice { return {token, (x[token] - most) - logarithm(total)}; };
   if (temperature == 0.0f) return chosen(best);
 
   const Weights weights{most, 1.0 / static_cast<double>(temperature)};
