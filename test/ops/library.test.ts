@@ -1,5 +1,6 @@
-import { closeSync, fstatSync, openSync, readdirSync, readlinkSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, writeSync } from "node:fs";
 import { createProgram, type Device, openDevice, openLibrary } from "@kernlock/engine/native";
+import { loadNative } from "@kernlock/loader/native";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { probe, scaleStep } from "./probe.ts";
 
@@ -57,6 +58,29 @@ describe("a kernel library", () => {
     for (const fd of seconds) closeSync(fd);
     // The library's own close would now close a number that is not its own any more: leave it open.
     expect(library.ops.length).toBe(5);
+  });
+
+  it("runs from sealed memory files, one after another under the same number", async () => {
+    const native = await loadNative();
+    const sealed = async (factor: number) => {
+      const source = await probe(`PROBE_FACTOR=${factor}`);
+      const fd = native.createSealable("kernlock:probe");
+      writeSync(fd, readFileSync(source));
+      closeSync(source);
+      native.seal(fd);
+      return fd;
+    };
+    const first = await sealed(3);
+    const library = openLibrary(first, device);
+    expect(readFileSync("/proc/self/maps", "utf8")).toContain("/memfd:kernlock:probe (deleted)");
+    closeSync(first);
+    for (const factor of [5, 7, 11]) {
+      const fd = await sealed(factor);
+      expect(factorOf(fd)).toBe(factor);
+      closeSync(fd);
+    }
+    library.close();
+    expect(readFileSync("/proc/self/maps", "utf8")).not.toContain("/memfd:kernlock:probe");
   });
 
   it("may be open more than once", async () => {
