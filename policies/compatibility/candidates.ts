@@ -20,9 +20,15 @@ export interface Need {
   readonly expertLayout: Layout;
 }
 
-export type Answer = { readonly supported: true } | { readonly supported: false; readonly reason: string };
+/** `about`: the kind of place, a feature that is missing, or anything else. */
+export interface No {
+  readonly supported: false;
+  readonly reason: string;
+  readonly about: "bucket" | "feature" | "other";
+}
+export type Answer = { readonly supported: true } | No;
 const yes: Answer = { supported: true };
-const no = (reason: string): Answer => ({ supported: false, reason });
+export const no = (reason: string, about: No["about"] = "other"): No => ({ supported: false, reason, about });
 
 export const opLabel = ({ kernel, op }: Candidate): string => `${kernel.name} ${op.name}/${op.path}`;
 
@@ -76,7 +82,7 @@ function older(have: string, floor: string): boolean {
 /** Whether an op does what a place in the model needs, from its descriptor alone. */
 export function supports({ op }: Candidate, need: Need): Answer {
   if (op.mode !== need.mode) return no(`runs in mode ${op.mode}`);
-  if (op.name === "attn_decode" && need.bucket !== "decode") return no("takes one row per sequence only");
+  if (op.name === "attn_decode" && need.bucket !== "decode") return no("takes one row per sequence only", "bucket");
   const types = modeTypes[need.mode];
   for (const role of ["activation", "stream", "kv"] as const) {
     const accepted = op.dtypes[role];
@@ -88,7 +94,7 @@ export function supports({ op }: Candidate, need: Need): Answer {
     return no(`reads weights as ${op.layouts.join(" or ")}, not ${need.expertLayout}`);
   }
   for (const feature of neededFeatures(op, need)) {
-    if (!op.features.includes(feature)) return no(`lacks "${feature}"`);
+    if (!op.features.includes(feature)) return no(`lacks "${feature}"`, "feature");
   }
   return withinLimits(op, need);
 }

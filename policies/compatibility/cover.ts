@@ -1,5 +1,5 @@
 import type { Node } from "@kernlock/kernels/abi";
-import { type Answer, type Candidate, cpuRank, type Need, opLabel, supports } from "./candidates.ts";
+import { type Answer, type Candidate, cpuRank, type Need, type No, no, opLabel, supports } from "./candidates.ts";
 import type { Pin, ReasonCode } from "./types.ts";
 
 /** The model as a sequence of nodes, three times: before the layers, one layer, after the layers. */
@@ -22,7 +22,7 @@ export interface Choice {
 /** A node that nothing here runs, and what each op that could have run it answered. */
 export interface Gap {
   readonly node: Node;
-  readonly answers: readonly { readonly label: string; readonly reason: string }[];
+  readonly answers: readonly { readonly label: string; readonly reason: string; readonly about: No["about"] }[];
 }
 
 export type Cover =
@@ -79,14 +79,15 @@ function liesAt(nodes: readonly Node[], i: number, { op }: Candidate): boolean {
   return op.covers.length > 0 && op.covers.every((node, k) => nodes[i + k] === node);
 }
 
-function answer(candidate: Candidate, pins: readonly Pin[], need: Need): Answer {
+/** What a candidate says to a place, pins included. */
+export function answer(candidate: Candidate, pins: readonly Pin[], need: Need): Answer {
   const { kernel, op } = candidate;
   const against = pins.find(
     (pin) =>
       pin.nodes.some((node) => op.covers.includes(node)) &&
       (pin.kernel !== kernel.name || (pin.path !== null && pin.path !== op.path)),
   );
-  if (against !== undefined) return { supported: false, reason: `is not what --kernel ${against.text} asks for` };
+  if (against !== undefined) return no(`is not what --kernel ${against.text} asks for`);
   return supports(candidate, need);
 }
 
@@ -145,7 +146,8 @@ function findGap(nodes: readonly Node[], candidates: readonly Candidate[], pins:
     .filter(({ op }) => op.covers.includes(node))
     .map((candidate) => {
       const said = answer(candidate, pins, need);
-      return { label: opLabel(candidate), reason: said.supported ? "leaves a neighbour of it uncovered" : said.reason };
+      const { reason, about } = said.supported ? no("leaves a neighbour of it uncovered") : said;
+      return { label: opLabel(candidate), reason, about };
     });
   return { node, answers };
 }

@@ -1,22 +1,13 @@
 import type { Layout } from "@kernlock/kernels/abi";
 import { fail } from "@kernlock/kernels/format";
-import { type Candidate, candidatesOf, fitsMachine, type Need } from "./candidates.ts";
+import { candidatesOf, fitsMachine } from "./candidates.ts";
 import { origin, plannedConversions } from "./conversions.ts";
-import { type Choice, type Cover, coverSegment, type Gap, segments } from "./cover.ts";
+import type { Gap } from "./cover.ts";
 import { type MatrixFacts, type MatrixRow, speakingRow } from "./matrix.ts";
 import { plannedMemory } from "./memory.ts";
+import { coverModel, declinedOps, type Placed } from "./model-cover.ts";
 import { arenaPages, expertBytes, type Limits, maxRows } from "./sizes.ts";
-import type {
-  Bucket,
-  KernelFacts,
-  LayerKind,
-  MachineFacts,
-  Mode,
-  ModelFacts,
-  Plan,
-  PlannedOp,
-  PlanRequest,
-} from "./types.ts";
+import type { KernelFacts, MachineFacts, Mode, ModelFacts, Plan, PlannedOp, PlanRequest } from "./types.ts";
 
 export interface PlanFacts {
   readonly model: ModelFacts;
@@ -58,19 +49,19 @@ export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
   const fitting = ours.map((kernel) => ({ kernel, answer: fitsMachine(kernel, machine, device) }));
   const candidates = candidatesOf(fitting.filter(({ answer }) => answer.supported).map(({ kernel }) => kernel));
   const unfit = fitting.flatMap(({ kernel, answer }) =>
-    answer.supported ? [] : [{ label: `${kernel.name} (${kernel.descriptor.variant})`, reason: answer.reason }],
+    answer.supported ? [] : [{ label: `${kernel.name} (${kernel.descriptor.variant})`, ...answer }],
   );
   const need = { model, mode, limits };
 
   const [native, foreign] = expertLayouts(model, kind);
   let expertLayout = native[0]!;
-  let covers = coverModel(candidates, request, { ...need, expertLayout });
+  let covers = coverModel(candidates, request.pins, { ...need, expertLayout });
   for (const layout of [...native, ...foreign].slice(1)) {
     if (covers.ok || !isMoe(covers.gap)) break;
-    const other = coverModel(candidates, request, { ...need, expertLayout: layout });
+    const other = coverModel(candidates, request.pins, { ...need, expertLayout: layout });
     if (!other.ok) continue;
     const moe = other.ops.find(({ choice }) => choice.candidate.op.covers.includes("moe_up"));
-    obey({ ...facts, moeLayout: layout }, model, moe?.choice.candidate.kernel.name);
+    obey({ ...facts, moeLayout: layout }, model, { kernel: moe?.choice.candidate.kernel.name });
     expertLayout = layout;
     covers = other;
   }
@@ -98,6 +89,7 @@ export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
     maxRows: maxRows(model, limits),
     workspace: shared,
     ops: covers.ops.map((one) => describe(one, mode, expertLayout)),
+    declined: declinedOps(candidates, covers.ops, request.pins, { ...need, expertLayout }),
     conversions,
     memory,
   };
@@ -126,36 +118,34 @@ function chooseLimits(model: ModelFacts, machine: MachineFacts, request: PlanReq
 }
 
 /** Lets the matrix speak; a refusal ends the planning. */
-function obey(facts: MatrixFacts, model: ModelFacts, kernel?: string): void {
+function obey(facts: MatrixFacts, model: ModelFacts, details: Record<string, unknown> = {}): void {
   const row = speakingRow(facts);
-  if (row?.outcome === "refuse") refuse(row, model, kernel);
+  if (row?.outcome === "refuse") refuse(row, model, details);
 }
 
-function refuse(row: MatrixRow, model: ModelFacts, kernel?: string): never {
+function refuse(row: MatrixRow, model: ModelFacts, details: Record<string, unknown>): never {
   const now = model.bytes.experts;
   const then = expertBytes(model, "bf16.rows");
-  const subject =
-    row.id === "K1" && kernel !== undefined ? row.reason.replace("the kernel", kernel) : sentence(row.reason);
-  const priced = row.id === "K1" || row.id === "K1-policy";
+  const prices = { expert_bytes: now, dequantized_bytes: then, extra_bytes: then - now };
   const cost = `; dequantised, they would take ${megabytes(then)} instead of ${megabytes(now)} (${times(then, now)} times)`;
-  fail(row.code ?? "KL_PLAN_UNAVAILABLE", `${subject}${priced ? cost : ""}.`, {
+  const priced = row.id === "K1" || row.id === "K1-policy";
+  const reason = "kernel" in details ? `${details.kernel}: ${row.reason}` : capital(row.reason);
+  fail(row.code ?? "KL_PLAN_UNAVAILABLE", `${reason}${priced ? cost : ""}.`, {
     row: row.id,
     remedy: row.remedy,
-    ...(priced ? { details: { kernel, expert_bytes: now, dequantized_bytes: then, extra_bytes: then - now } } : {}),
+    details: priced ? { ...details, ...prices } : details,
   });
 }
 
 /** A node that nothing runs: the answer of every op that might have, so that nobody has to guess. */
 function refuseGap({ node, answers }: Gap, unfit: Gap["answers"], facts: MatrixFacts, model: ModelFacts): never {
-  const lacks = ({ reason }: { reason: string }): boolean => reason.startsWith("lacks ");
-  if (
-    node === "attn" &&
-    answers.some(lacks) &&
-    answers.every((one) => lacks(one) || one.reason.startsWith("takes one"))
-  ) {
-    obey({ ...facts, attentionWithoutSinks: true }, model);
+  const all = [...answers, ...unfit].map(({ label, reason }) => ({ label, reason }));
+  // Attention that only decodes says nothing about sinks in other steps.
+  const relevant = answers.filter(({ about }) => about !== "bucket");
+  if (node === "attn" && relevant.length > 0 && relevant.every(({ about }) => about === "feature")) {
+    obey({ ...facts, attentionWithoutSinks: true }, model, { answers: all });
   }
-  const said = [...answers, ...unfit].map(({ label, reason }) => `${label} ${reason}`);
+  const said = all.map(({ label, reason }) => `${label} ${reason}`);
   fail(
     "KL_PLAN_UNAVAILABLE",
     said.length === 0
@@ -163,74 +153,12 @@ function refuseGap({ node, answers }: Gap, unfit: Gap["answers"], facts: MatrixF
       : `No locked kernel runs "${node}" here: ${said.join("; ")}.`,
     {
       remedy: "Lock a kernel that does, or change what was asked for (--kernel, --mode, --device).",
-      details: { node, answers: [...answers, ...unfit] },
+      details: { node, answers: all },
     },
   );
 }
 
-interface Placed {
-  readonly bucket: Bucket;
-  readonly segment: PlannedOp["segment"];
-  readonly layers: readonly number[];
-  readonly choice: Choice;
-}
-type ModelCover = { readonly ok: true; readonly ops: readonly Placed[] } | { readonly ok: false; readonly gap: Gap };
-
 const isMoe = ({ node }: Gap): boolean => node === "moe_up" || node === "moe_down";
-
-/** Covers the whole model for both kinds of step. All ops that use the experts agree on one layout. */
-function coverModel(
-  candidates: readonly Candidate[],
-  request: PlanRequest,
-  need: Omit<Need, "bucket" | "layer">,
-): ModelCover {
-  const kinds = [...new Set(need.model.layers)];
-  const ops: Placed[] = [];
-  for (const bucket of ["decode", "mixed"] as const) {
-    const cover = (segment: PlannedOp["segment"], layer: LayerKind | null): Cover =>
-      coverSegment(segments[segment], candidates, request.pins, { ...need, bucket, layer });
-    const before = cover("before", null);
-    const layers = kinds.map((kind) => cover("layer", kind));
-    const after = cover("after", null);
-    for (const part of [before, ...layers, after]) if (!part.ok) return part;
-    const choices = (part: Cover): readonly Choice[] => (part.ok ? part.choices : []);
-    const outside = (segment: "before" | "after", part: Cover): Placed[] =>
-      choices(part).map((choice) => ({ bucket, segment, layers: [], choice }));
-    ops.push(
-      ...outside("before", before),
-      ...mergeKinds(need.model, kinds, layers.map(choices)).map((one) => ({
-        bucket,
-        segment: "layer" as const,
-        ...one,
-      })),
-      ...outside("after", after),
-    );
-  }
-  return { ok: true, ops };
-}
-
-/** One entry for both kinds of layers where they run the same op at the same place. */
-function mergeKinds(
-  model: ModelFacts,
-  kinds: readonly LayerKind[],
-  covers: readonly (readonly Choice[])[],
-): { layers: number[]; choice: Choice }[] {
-  const layersOf = (some: readonly LayerKind[]): number[] =>
-    model.layers.flatMap((kind, layer) => (some.includes(kind) ? [layer] : []));
-  const [first, second] = covers as [readonly Choice[], (readonly Choice[])?];
-  const aligned = second?.every((choice, i) => {
-    const covered = choice.candidate.op.covers.join();
-    return covered === first[i]?.candidate.op.covers.join() && second.length === first.length;
-  });
-  if (second === undefined || !aligned) {
-    return covers.flatMap((cover, k) => cover.map((choice) => ({ layers: layersOf([kinds[k]!]), choice })));
-  }
-  return first.flatMap((choice, i) =>
-    choice.candidate === second[i]!.candidate && choice.reason.code === second[i]!.reason.code
-      ? [{ layers: layersOf(kinds), choice }]
-      : [choice, second[i]!].map((one, k) => ({ layers: layersOf([kinds[k]!]), choice: one })),
-  );
-}
 
 function describe({ choice, ...where }: Placed, mode: Mode, expertLayout: Layout): PlannedOp {
   const { kernel, op } = choice.candidate;
@@ -245,6 +173,6 @@ function describe({ choice, ...where }: Placed, mode: Mode, expertLayout: Layout
   };
 }
 
-const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 const times = (a: number, b: number): string => (a / b).toFixed(2);

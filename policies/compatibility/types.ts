@@ -133,6 +133,16 @@ export interface PlannedOp {
   readonly reason: { readonly code: ReasonCode; readonly text: string };
 }
 
+/** An op that runs nodes of the model and is used nowhere. */
+export interface Declined {
+  readonly op: string;
+  readonly kernel: string;
+  readonly version: string;
+  readonly variant: string;
+  readonly covers: readonly Node[];
+  readonly reason: string;
+}
+
 /** A weight that is not used as it lies in the file. */
 export interface Conversion {
   readonly kind: "pack" | "dequantize" | "transpose" | "tile";
@@ -179,6 +189,8 @@ export interface Plan {
   readonly workspace: { readonly scratch: number; readonly state: number };
   /** In the order in which they run: before the layers, each layer, after the layers. */
   readonly ops: readonly PlannedOp[];
+  /** What else the lock offers for this device, and why it is not used. */
+  readonly declined: readonly Declined[];
   readonly conversions: readonly Conversion[];
   readonly memory: PlannedMemory;
 }

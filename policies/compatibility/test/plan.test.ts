@@ -97,6 +97,19 @@ describe("covers", () => {
   });
 });
 
+test("every op that is not taken has its reason", () => {
+  const reasons = Object.fromEntries(
+    make().declined.map(({ kernel: from, op: by, reason }) => [`${from} ${by}`, reason]),
+  );
+  expect(reasons).toEqual({
+    "kernlock/megablocks-moe moe/cpp": "reads weights as bf16.rows, not mxfp4.rows",
+    "kernlock/megablocks-moe moe_residual/cpp": "reads weights as bf16.rows, not mxfp4.rows",
+    "kernlock/mxfp4 moe/cpp": "would do, and another op covers more or comes first",
+    "kernlock/transformer-core o_proj/cpp": "would do, and another op covers more or comes first",
+    "kernlock/transformer-core residual/cpp": "would do, and another op covers more or comes first",
+  });
+});
+
 describe("experts", () => {
   test("MXFP4 is used as it lies, and needs no conversion but q, k and v in one matrix", () => {
     const made = make();
@@ -108,7 +121,7 @@ describe("experts", () => {
   test("K1: a bf16 kernel on MXFP4 is refused with the price and the two ways out", () => {
     const error = refusal(() => make({ pins: pin("moe=megablocks-moe") }));
     expect(error).toMatchObject({ code: "KL_PLAN_CONFLICT", row: "K1" });
-    expect(error.message).toContain("kernlock/megablocks-moe reads bf16 experts and the checkpoint has MXFP4 ones");
+    expect(error.message).toContain("kernlock/megablocks-moe: the kernel reads bf16 experts");
     expect(error.message).toContain("12.6 MB instead of 3.3 MB (3.76 times)");
     expect(error.remedy).toMatch(/--kernel moe=mxfp4.*--allow-dequant/);
     expect(error.details).toEqual({
