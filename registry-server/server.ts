@@ -58,6 +58,8 @@ export function createRegistry(options: RegistryOptions): Registry {
     exposeHeadRoutes: false,
     forceCloseConnections: "idle",
     http: { headersTimeout: 10_000 },
+    // A connection on which nothing moves; a long upload that moves may take its time.
+    connectionTimeout: 120_000,
     routerOptions: { maxParamLength: 256 },
     // Addresses that the router cannot even take apart never reach the error handler.
     frameworkErrors: (error, request, reply) => void refuse(error, request, reply, origin),
@@ -77,6 +79,7 @@ export function createRegistry(options: RegistryOptions): Registry {
   app.addHook("onRequest", async (request, reply) => {
     reply.headers({ "x-content-type-options": "nosniff", "docker-distribution-api-version": "registry/2.0" });
     request.principal = anonymous;
+    refuseCrossSite(request);
     // The token route judges credentials by itself, the health check needs none.
     if (request.url.startsWith("/token") || request.url === "/healthz") return;
     request.principal = principalOf(tokenFromHeader(request.headers.authorization), catalog, now());
@@ -165,6 +168,17 @@ function challenge(request: FastifyRequest, origin: string): string {
   const actions = request.method === "GET" || request.method === "HEAD" ? "pull" : "pull,push";
   const scope = repository === undefined ? "" : `,scope="repository:${repository}:${actions}"`;
   return `Bearer realm="${origin}/token",service="kernlock"${scope}`;
+}
+
+/** A browser sends a reader's credentials along; another site must not write with them. */
+function refuseCrossSite(request: FastifyRequest): void {
+  const site = request.headers["sec-fetch-site"];
+  if (request.method === "GET" || request.method === "HEAD" || site === undefined) return;
+  if (site !== "same-origin" && site !== "none") {
+    throw new KernlockError("KL_REGISTRY_CROSS_SITE", "A page of another site asked to write.", {
+      remedy: "Push with a client, not from a web page.",
+    });
+  }
 }
 
 function brokenRequest(cause: Error): KernlockError {

@@ -226,6 +226,7 @@ export const errorCodes = {
   KL_REGISTRY_BAD_REQUEST: "a request to the registry is malformed",
   KL_REGISTRY_BLOB_TOO_LARGE: "an upload is larger than the registry takes",
   KL_REGISTRY_BLOB_UNKNOWN: "a repository has no such blob",
+  KL_REGISTRY_CROSS_SITE: "a page of another site asked a browser to write to the registry",
   KL_REGISTRY_DATA_TOO_NEW: "a newer server wrote the registry's data folder",
   KL_REGISTRY_DIGEST_INVALID: "a digest in a request to the registry is malformed",
   KL_REGISTRY_DIGEST_MISMATCH: "uploaded bytes do not have the digest they were announced with",

@@ -124,3 +124,17 @@ test("a token of the wrong scope is told so", async () => {
   const answer = fetch(`${at.origin}/v2/acme/norm/blobs/uploads/`, { method: "POST", headers: bearer(at.read) });
   expect(await refusal(answer)).toEqual([403, "DENIED", "KL_REGISTRY_TOKEN_SCOPE"]);
 });
+
+test("a page of another site cannot write with the credentials that a browser holds", async () => {
+  const at = await startRegistry();
+  const authorization = `Basic ${Buffer.from(`me:${at.write}`).toString("base64")}`;
+  for (const site of ["cross-site", "same-site"]) {
+    // What a browser adds by itself; undici's fetch would strip it.
+    const { statusCode, body } = await at.registry.app.inject({
+      method: "POST",
+      url: "/v2/acme/norm/blobs/uploads/",
+      headers: { authorization, "sec-fetch-site": site },
+    });
+    expect([statusCode, JSON.parse(body).errors[0].detail.code]).toEqual([403, "KL_REGISTRY_CROSS_SITE"]);
+  }
+});
