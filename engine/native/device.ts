@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { fail } from "@kernlock/kernels/format";
 import { addon, type DeviceHandle, guarded } from "./addon.ts";
 import { type Memory, memory } from "./memory.ts";
@@ -28,13 +29,15 @@ export interface Device {
 export interface CpuFacts {
   /** Highest x86-64 level that this CPU and its operating system offer. */
   readonly level: "x86-64" | "x86-64-v2" | "x86-64-v3" | "x86-64-v4";
-  /** Cores this process may run on. */
+  /** Cores this process may keep busy: those of its affinity mask, fewer where a quota allows only fewer. */
   readonly cores: number;
 }
 
 export function cpuFacts(): CpuFacts {
   const { level, cores } = addon().facts();
-  return { level: (["x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"] as const)[level - 1]!, cores };
+  const names = ["x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"] as const;
+  // The affinity mask does not know a container's quota; Node's count does.
+  return { level: names[level - 1]!, cores: Math.min(cores, availableParallelism()) };
 }
 
 const handles = new WeakMap<Device, DeviceHandle>();

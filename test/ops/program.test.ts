@@ -1,6 +1,16 @@
 import { spawnSync } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import { createProgram, type Device, type Library, openDevice, openLibrary, run } from "@kernlock/engine/native";
+import {
+  cpuFacts,
+  createProgram,
+  type Device,
+  type Library,
+  openDevice,
+  openLibrary,
+  run,
+} from "@kernlock/engine/native";
 import { fieldOffset } from "@kernlock/kernels/abi";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { countingStep, failingStep, nestingStep, probe, scaleStep, slowStep } from "./probe.ts";
@@ -140,6 +150,38 @@ describe("memory", () => {
     memory.free();
     expect(() => device.allocate(2 ** 52)).toThrow(coded("KL_MEMORY_ALLOCATE"));
     expect(() => device.allocate(-1)).toThrow(coded("KL_MEMORY_ALLOCATE"));
+  });
+});
+
+describe("a mapped file", () => {
+  it("is read in place, from any offset, and never past its end", () => {
+    const file = openSync(import.meta.filename, "r");
+    const content = readFileSync(import.meta.filename);
+    const memory = device.mapFile(file, 4099, content.length - 4099);
+    expect(Buffer.compare(memory.bytes, content.subarray(4099))).toBe(0);
+    expect(device.indexOfByte(memory.address, memory.size, 0)).toBe(-1);
+    memory.free();
+    const map = (offset: number, size: number) => () => device.mapFile(file, offset, size);
+    for (const [offset, size] of [
+      [4099, content.length - 4098],
+      [content.length, 1],
+      [0, 0],
+      [-1, 4],
+      [0, 2 ** 53],
+    ] as const) {
+      expect(map(offset, size), `${offset} ${size}`).toThrow(coded("KL_MEMORY_MAP"));
+    }
+    closeSync(file);
+    expect(map(0, 1)).toThrow(coded("KL_MEMORY_MAP"));
+  });
+});
+
+describe("this machine", () => {
+  it("offers a level and cores", () => {
+    const { level, cores } = cpuFacts();
+    expect(level).toMatch(/^x86-64(-v[234])?$/);
+    expect(cores).toBeGreaterThanOrEqual(1);
+    expect(cores).toBeLessThanOrEqual(availableParallelism());
   });
 });
 
