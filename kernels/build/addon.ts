@@ -74,10 +74,10 @@ function sourceFiles(folder: string): string[] {
 
 /** The compiler and what tells it from another one, without starting it. */
 function findCompiler(): { path: string; key: string } | undefined {
-  const name = process.env["CXX"] || "g++";
+  const name = process.env.CXX || "g++";
   const candidates = name.includes("/")
     ? [name]
-    : (process.env["PATH"] ?? "").split(delimiter).map((folder) => join(folder, name));
+    : (process.env.PATH ?? "").split(delimiter).map((folder) => join(folder, name));
   const path = candidates.find((candidate) => existsSync(candidate));
   if (path === undefined) return undefined;
   const real = realpathSync(path);
