@@ -8,6 +8,9 @@ import type { GenerateRequest, GenerateResult, RunRecordEntry, Sampling } from "
 /** @throws KL_ENGINE_REQUEST */
 export function toWire(request: GenerateRequest): WireRequest {
   const { prompt, maxNewTokens, ignoreEos, sampling, seed, logits } = request;
+  if (["messages", "prompt", "tokenIds"].filter((kind) => kind in prompt).length !== 1) {
+    fail("KL_ENGINE_REQUEST", "A request has exactly one of messages, prompt and tokenIds.");
+  }
   return {
     messages: "messages" in prompt ? prompt.messages : null,
     reasoningEffort: "messages" in prompt ? (prompt.reasoningEffort ?? null) : null,

@@ -70,12 +70,7 @@ export async function startHostEngine(
 
   async function take({ sequence: job, count, rows }: Part<Job>, { next, logits }: StepResult): Promise<void> {
     job.computed += count;
-    if (job.wantLogits && rows > 0) {
-      await send(
-        { type: "logits", id: job.id, rows },
-        new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength),
-      );
-    }
+    if (job.wantLogits) await sendLogits(job.id, rows, logits);
     if (next === null) return;
     job.firstTokenAt ??= performance.now();
     job.tokens.push(next.id);
@@ -84,6 +79,16 @@ export async function startHostEngine(
     job.finish = job.stopIds.has(next.id) ? "stop" : full ? "length" : null;
     const said = job.answer.push(next.id, job.finish !== null);
     void send({ type: "token", id: job.id, token: next.id, logprob: next.logprob, ...said });
+  }
+
+  /** In pieces that no reader has to be afraid of. */
+  async function sendLogits(id: number, rows: number, logits: Float32Array): Promise<void> {
+    const most = Math.max(1, Math.floor((16 << 20) / facts.vocab));
+    for (let row = 0; row < rows; row += most) {
+      const piece = logits.subarray(row * facts.vocab, Math.min(rows, row + most) * facts.vocab);
+      const bytes = new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
+      await send({ type: "logits", id, rows: piece.length / facts.vocab }, bytes);
+    }
   }
 
   function finish(job: Job): void {

@@ -78,6 +78,8 @@ test("requests are checked before they go out", () => {
   ]) {
     expect(code(() => toWire({ prompt, ...wrong }))).toBe("KL_ENGINE_REQUEST");
   }
+  expect(code(() => toWire({ prompt: {} as typeof prompt }))).toBe("KL_ENGINE_REQUEST");
+  expect(code(() => toWire({ prompt: { tokenIds: [1], prompt: "x" } }))).toBe("KL_ENGINE_REQUEST");
 });
 
 describe("the host process", () => {
