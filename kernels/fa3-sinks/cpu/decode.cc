@@ -1,5 +1,5 @@
-// One query row per sequence over its pages. All heads of a kv head read a page together; long contexts are cut into up to
-// 16 parts that workers take in any order and one loop joins in a fixed order, where the sink is added, once.
+// One query row per sequence over its pages. All heads of a kv head read a page together; long contexts are cut into up
+// to 16 parts that workers take in any order and one loop joins in a fixed order, where the sink is added, once.
 #include "attention.h"
 
 namespace {
@@ -59,7 +59,8 @@ kl_status attn_decode(const kl::Instance& instance, const kl_attn_decode_args& a
     const uint64_t head_tile = task / most_parts % head_tiles, kv_head = task / most_parts / head_tiles % kv_heads;
     const Cut cut = cut_of(a, s);
     if (part >= cut.parts) return;
-    const uint64_t h0 = kv_head * group + head_tile * tile_heads, h1 = kl::smaller(h0 + tile_heads, (kv_head + 1) * group);
+    const uint64_t h0 = kv_head * group + head_tile * tile_heads;
+    const uint64_t h1 = kl::smaller(h0 + tile_heads, (kv_head + 1) * group);
     fa::Tile tile;
     tile.count = static_cast<int>(h1 - h0);
     tile.head_dim = dim;
@@ -95,7 +96,8 @@ kl_status attn_decode(const kl::Instance& instance, const kl_attn_decode_args& a
         total += sum[i * most_parts + p] * factor;
         const float* from = partial + (i * most_parts + p) * dim;
         for (uint64_t j = 0; j < dim; j += 8) {
-          _mm256_storeu_ps(to + j, _mm256_fmadd_ps(_mm256_loadu_ps(from + j), _mm256_set1_ps(factor), _mm256_loadu_ps(to + j)));
+          const __m256 sum = _mm256_loadu_ps(to + j);
+          _mm256_storeu_ps(to + j, _mm256_fmadd_ps(_mm256_loadu_ps(from + j), _mm256_set1_ps(factor), sum));
         }
       }
       fa::finish(to, top, total, kl::from_bf16(a.sinks[i % heads]), dim, to);

@@ -1,5 +1,5 @@
-// Causal attention for sequences of any number of query rows: tiles of up to 48 (row, head) pairs of one kv head, so that a
-// page of keys is read once for all heads of the group and several rows. Pages that no row of a tile sees are skipped.
+// Causal attention for sequences of any number of query rows: tiles of up to 48 (row, head) pairs of one kv head, so that
+// a page of keys is read once for all heads of the group and several rows. Pages that no row of a tile sees are skipped.
 #include "attention.h"
 
 kl_status attn_prefill(const kl::Instance& instance, const kl_attn_prefill_args& a) {
@@ -43,9 +43,11 @@ kl_status attn_prefill(const kl::Instance& instance, const kl_attn_prefill_args&
       if (row_tile < tiles) break;
       row_tile -= tiles;
     }
-    const uint64_t begin = static_cast<uint64_t>(a.query_start[s]), rows = static_cast<uint64_t>(a.query_start[s + 1]) - begin;
+    const uint64_t begin = static_cast<uint64_t>(a.query_start[s]);
+    const uint64_t rows = static_cast<uint64_t>(a.query_start[s + 1]) - begin;
     const uint64_t r0 = row_tile * tile_rows, r1 = kl::smaller(rows, r0 + tile_rows);
-    const uint64_t h0 = kv_head * group + head_tile * tile_heads, h1 = kl::smaller(h0 + tile_heads, (kv_head + 1) * group);
+    const uint64_t h0 = kv_head * group + head_tile * tile_heads;
+    const uint64_t h1 = kl::smaller(h0 + tile_heads, (kv_head + 1) * group);
 
     fa::Tile tile;
     tile.count = 0;

@@ -1,7 +1,7 @@
 // One page of keys for one tile of queries: S = scale Q K^T, masked online softmax, O = alpha O + P V.
 //
-// Every query's numbers depend on the query alone: all 64 places of a page take part, those out of sight with weight 0, so
-// it makes no difference which queries share a tile or how a prompt was cut into steps.
+// Every query's numbers depend on the query alone: all 64 places of a page take part, those out of sight with weight 0,
+// so it makes no difference which queries share a tile or how a prompt was cut into steps.
 #include "attention.h"
 
 namespace fa {

@@ -1,8 +1,8 @@
 // C = A W^T for f32 rows of A and weights stored by rows of K values (bf16 or MXFP4).
 //
-// One K order for every batch size: C[m][n] is a sum over chunks of 512 along K; within a chunk lane l of one accumulator
-// takes the values l, l+8, l+16, ... one after the other; then lanes are added (simd.h). No path splits K otherwise, so a
-// row's result depends on neither the rows beside it nor the number of workers.
+// One K order for every batch size: C[m][n] is a sum over chunks of 512 along K; within a chunk lane l of one
+// accumulator takes the values l, l+8, l+16, ... one after the other; then lanes are added (simd.h). No path splits K
+// otherwise, so a row's result depends on neither the rows beside it nor the number of workers.
 #pragma once
 #include "cpu/library.h"
 #include "cpu/simd.h"

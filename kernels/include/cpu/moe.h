@@ -1,5 +1,5 @@
-// Dropless mixture of experts over any weights of gemm.h, after MegaBlocks' grouped form: (token, slot) pairs are sorted
-// by expert, each expert's weights meet all of its rows at once, no pair is dropped and none is padded.
+// Dropless mixture of experts over any weights of gemm.h, after MegaBlocks' grouped form: (token, slot) pairs are
+// sorted by expert, each expert's weights meet all of its rows at once, no pair is dropped and none is padded.
 #pragma once
 #include "cpu/gemm.h"
 
@@ -35,7 +35,7 @@ struct MoeItem {
   int32_t unused;
 };
 
-// Checks what both ops and both layouts have in common. `text_*` are literals so that nothing is formatted.
+// Checks what both ops and both layouts have in common.
 template <class Args>
 kl_status check_moe(const Instance& instance, const Args& a) {
   if (a.dtype != KL_F32 || a.stream_dtype != KL_F32) {
@@ -53,8 +53,11 @@ kl_status check_moe(const Instance& instance, const Args& a) {
     return instance.refuse(KL_INVALID, "moe: the expert range must lie within the experts.");
   }
   if (a.partial > 1) return instance.refuse(KL_INVALID, "moe: partial must be 0 or 1.");
-  if (uint64_t{a.tokens} * a.top_k > INT32_MAX) return instance.refuse(KL_INVALID, "moe: too many (token, slot) pairs.");
-  if (!all_present(a.row_seq, a.x, a.expert_ids, a.expert_weights, a.up_weight, a.up_bias, a.down_weight, a.down_bias)) {
+  if (uint64_t{a.tokens} * a.top_k > INT32_MAX) {
+    return instance.refuse(KL_INVALID, "moe: too many (token, slot) pairs.");
+  }
+  if (!all_present(a.row_seq, a.x, a.expert_ids, a.expert_weights, a.up_weight, a.up_bias, a.down_weight,
+                   a.down_bias)) {
     return instance.refuse(KL_INVALID, "moe: a pointer is null.");
   }
   for (uint64_t t = 0; t < a.tokens; t++) {
@@ -142,7 +145,9 @@ kl_status run_moe(const Instance& instance, const Moe& m, const Up& up, const Do
     const int64_t n0 = static_cast<int64_t>(task % up_blocks) * block_n;
     const int64_t n1 = smaller<int64_t>(n0 + block_n, static_cast<int64_t>(2 * m.intermediate));
     const float* rows[block_m];
-    for (int i = 0; i < item.count; i++) rows[i] = x + static_cast<uint64_t>(sorted[item.first + i]) / m.top_k * x_width;
+    for (int i = 0; i < item.count; i++) {
+      rows[i] = x + static_cast<uint64_t>(sorted[item.first + i]) / m.top_k * x_width;
+    }
     alignas(64) BlockC c;
     gemm_block(up(item.expert), rows, item.count, n0, n1, c);
     const uint16_t* bias = m.up_bias + static_cast<uint64_t>(item.expert) * 2 * m.intermediate;
@@ -162,7 +167,8 @@ kl_status run_moe(const Instance& instance, const Moe& m, const Up& up, const Do
     if (task % up_blocks == 0) {
       for (uint64_t i = m.intermediate; i < h_width; i++) {
         for (int j = 0; j < item.count; j++) {
-          h[static_cast<uint64_t>(sorted[item.first + j]) * h_width + static_cast<uint64_t>(W::position(static_cast<int64_t>(i)))] = 0.0f;
+          float* row = h + static_cast<uint64_t>(sorted[item.first + j]) * h_width;
+          row[W::position(static_cast<int64_t>(i))] = 0.0f;
         }
       }
     }

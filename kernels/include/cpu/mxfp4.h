@@ -1,7 +1,7 @@
 // MXFP4 rows as weights of gemm.h: 16 bytes hold 32 E2M1 values (low nibble first), one E8M0 byte scales them.
 //
-// Two blocks (64 values) are decoded together, one per 128-bit lane. A byte shuffle looks up both bytes of each value as
-// bf16, and widening leaves every second or fourth value of a block in one vector. Rows of A are laid out in that order
+// Two blocks (64 values) are decoded together, one per 128-bit lane. A byte shuffle looks up both bytes of each value
+// as bf16, and widening leaves every second or fourth value of a block in one vector. Rows of A are laid out in that order
 // (`position`), so nothing has to be shuffled back; K is padded to 64 with zeros.
 #pragma once
 #include "cpu/gemm.h"

@@ -124,7 +124,7 @@ inline kl_status open_instance(const kl_host* host, const kl_device* device, voi
   kl_status status = host->module_load(host->self, image, image_bytes, &instance->module);
   for (uint32_t i = 0; i < count && status == KL_OK; ++i) {
     status = host->function_get(host->self, instance->module, kernels[i].name, &instance->functions[i]);
-    if (status == KL_OK && kernels[i].shared_bytes > 48 * 1024) {
+    if (status == KL_OK && kernels[i].shared_bytes > 0) {
       status = host->function_shared(host->self, instance->functions[i], kernels[i].shared_bytes);
     }
   }

@@ -32,7 +32,9 @@ static kl_status rmsnorm(const kl::Instance& instance, const kl_rmsnorm_args& a)
   if (a.hidden == 0 || a.hidden % 32 != 0 || a.hidden > kl::max_width) {
     return instance.refuse(KL_INVALID, "rmsnorm: hidden must be a multiple of 32, from 32 to 1048576.");
   }
-  if (!kl::all_present(a.row_seq, a.x, a.weight, a.out)) return instance.refuse(KL_INVALID, "rmsnorm: a pointer is null.");
+  if (!kl::all_present(a.row_seq, a.x, a.weight, a.out)) {
+    return instance.refuse(KL_INVALID, "rmsnorm: a pointer is null.");
+  }
   const float* x = static_cast<const float*>(a.x);
   float* out = static_cast<float*>(a.out);
   constexpr uint64_t group = 16;

@@ -1,5 +1,5 @@
-// MXFP4 blocks to bf16 rows. E2M1 times a power of two has two significant bits, so cutting the f32 product to bf16 loses
-// nothing; what exceeds the exponent range becomes infinite.
+// MXFP4 blocks to bf16 rows. E2M1 times a power of two has two significant bits, so cutting the f32 product to bf16
+// loses nothing; what exceeds the exponent range becomes infinite.
 #include "cpu/mxfp4.h"
 
 #include "mxfp4_ops.h"

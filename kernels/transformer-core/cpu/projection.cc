@@ -54,7 +54,9 @@ kl_status lm_head(const kl::Instance& instance, const kl_lm_head_args& a) {
   if (a.hidden == 0 || a.hidden % 32 != 0 || a.hidden > kl::max_width) {
     return instance.refuse(KL_INVALID, "lm_head: hidden must be a multiple of 32, from 32 to 1048576.");
   }
-  if (a.vocab == 0 || a.vocab > INT32_MAX) return instance.refuse(KL_INVALID, "lm_head: vocab must be from 1 to 2147483647.");
+  if (a.vocab == 0 || a.vocab > INT32_MAX) {
+    return instance.refuse(KL_INVALID, "lm_head: vocab must be from 1 to 2147483647.");
+  }
   if (!kl::all_present(a.sample_rows, a.x, a.weight, a.logits)) {
     return instance.refuse(KL_INVALID, "lm_head: a pointer is null.");
   }

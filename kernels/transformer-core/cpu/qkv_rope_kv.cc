@@ -1,7 +1,8 @@
-// q, k, v = x W^T + b; q and k rotated (half-split); k and v into pages of 64 positions, [page][K|V][kv_head][64][head_dim].
+// q, k, v = x W^T + b; q and k rotated (half-split); k and v into pages of 64 positions,
+// [page][K|V][kv_head][64][head_dim].
 //
-// The product writes every value where it belongs; a second loop rotates q and the new keys in place, one cosine and sine
-// per position and frequency for all heads.
+// The product writes every value where it belongs; a second loop rotates q and the new keys in place, one cosine and
+// sine per position and frequency for all heads.
 #include <math.h>
 
 #include "core.h"

@@ -36,7 +36,9 @@ kl_status router(const kl::Instance& instance, const kl_router_args& a) {
   if (a.hidden == 0 || a.hidden % 32 != 0 || a.hidden > kl::max_width) {
     return instance.refuse(KL_INVALID, "router: hidden must be a multiple of 32, from 32 to 1048576.");
   }
-  if (a.experts == 0 || a.experts > kl::max_width) return instance.refuse(KL_INVALID, "router: experts must be 1 to 1048576.");
+  if (a.experts == 0 || a.experts > kl::max_width) {
+    return instance.refuse(KL_INVALID, "router: experts must be 1 to 1048576.");
+  }
   if (a.top_k == 0 || a.top_k > a.experts) return instance.refuse(KL_INVALID, "router: top_k must be 1 to experts.");
   if (!kl::all_present(a.row_seq, a.x, a.weight, a.bias, a.expert_ids, a.expert_weights)) {
     return instance.refuse(KL_INVALID, "router: a pointer is null.");

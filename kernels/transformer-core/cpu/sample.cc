@@ -1,9 +1,9 @@
 // One token per row. Nothing is sorted: falling order is walked by a radix descent over the logits' bits, with the mass
 // and the number of values in each bin, so every step is one pass over the vocabulary.
 //
-// Sampled: w_i = exp(x_i / T - max) in double. Kept are the top_k heaviest (0: all), then the shortest prefix of them that
-// holds at least top_p of the mass of all. With u from Philox4x32-10 (key: seed, counter: counter), the token is the first
-// in falling order, lowest id first on ties, whose running mass exceeds u times the kept mass.
+// Sampled: w_i = exp(x_i / T - max) in double. Kept are the top_k heaviest (0: all), then the shortest prefix of them
+// that holds at least top_p of the mass of all. With u from Philox4x32-10 (key: seed, counter: counter), the token is the
+// first in falling order, lowest id first on ties, whose running mass exceeds u times the kept mass.
 #include <math.h>
 
 #include "core.h"
@@ -220,7 +220,9 @@ Choice choose(const float* x, uint32_t n, uint32_t best, float temperature, floa
 }  // namespace
 
 kl_status sample(const kl::Instance& instance, const kl_sample_args& a) {
-  if (a.vocab == 0 || a.vocab > INT32_MAX) return instance.refuse(KL_INVALID, "sample: vocab must be from 1 to 2147483647.");
+  if (a.vocab == 0 || a.vocab > INT32_MAX) {
+    return instance.refuse(KL_INVALID, "sample: vocab must be from 1 to 2147483647.");
+  }
   if (!kl::all_present(a.sample_rows, a.logits, a.temperature, a.top_p, a.top_k, a.seeds, a.counters, a.token_ids,
                        a.logprobs)) {
     return instance.refuse(KL_INVALID, "sample: a pointer is null.");
