@@ -1,7 +1,6 @@
 /** The engine proper: requests in, tokens out. Everything that computes is an op of a sealed kernel. */
-import { fail } from "@kernlock/kernels/format";
-import type { FromHost, ToHost, WireRequest } from "../client/protocol.ts";
-import { wireError } from "../client/protocol.ts";
+import { fail, KernlockError } from "@kernlock/kernels/format";
+import { type FromHost, type ToHost, type WireRequest, wireError } from "../client/protocol.ts";
 import { modelFacts, modelFromDescription } from "../model/index.ts";
 import { openDevice } from "../native/index.ts";
 import { allocateBuffers } from "./buffers.ts";
@@ -72,6 +71,11 @@ export async function startHostEngine(
     job.computed += count;
     if (job.wantLogits) await sendLogits(job.id, rows, logits);
     if (next === null) return;
+    if (next.id < 0 || next.id >= facts.vocab) {
+      fail("KL_OP_FAILED", `The sampling op drew token ${next.id} of a vocabulary of ${facts.vocab}.`, {
+        remedy: "The kernels that ran are at fault: the run record names them.",
+      });
+    }
     job.firstTokenAt ??= performance.now();
     job.tokens.push(next.id);
     job.logprobs.push(next.logprob);
@@ -136,10 +140,4 @@ export async function startHostEngine(
   };
 }
 
-function aborted(): unknown {
-  try {
-    fail("KL_ENGINE_ABORTED", "The request was given up by its caller.");
-  } catch (error) {
-    return error;
-  }
-}
+const aborted = (): KernlockError => new KernlockError("KL_ENGINE_ABORTED", "The request was given up by its caller.");
