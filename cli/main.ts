@@ -18,6 +18,7 @@ const commands = {
   inspect: async () => (await import("./commands/inspect.ts")).inspectCommand(),
   plan: async () => (await import("./commands/plan.ts")).planCommand(),
   generate: async () => (await import("./commands/generate.ts")).generateCommand(),
+  "make-model": async () => (await import("./commands/make-model.ts")).makeModelCommand(),
   chat: async () => (await import("./commands/chat.ts")).chatCommand(),
 } as const;
 

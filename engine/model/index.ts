@@ -9,6 +9,7 @@ export { describeModel, modelFromDescription } from "./describe.ts";
 export { modelFacts } from "./facts.ts";
 export { createHarmonyParser } from "./harmony.ts";
 export { formatInspection, inspectModel } from "./inspect.ts";
+export { type MakeModelOptions, makeModel, type ShapeName, shapes } from "./make.ts";
 export { openModel } from "./open.ts";
 export { ropeTable } from "./rope.ts";
 export { createTemplateRenderer } from "./template.ts";

@@ -178,6 +178,7 @@ export const errorCodes = {
   KL_MODEL_HEADER: "a safetensors header is broken or its stated length is impossible",
   KL_MODEL_INDEX: "the index of the shards contradicts the files",
   KL_MODEL_INDEX_PATH: "the index of the shards names a file outside of the folder",
+  KL_MODEL_MAKE: "a random model could not be written",
   KL_MODEL_NOT_FOUND: "there is no such model folder or name in the local cache",
   KL_MODEL_QUANTIZATION: "the model is quantised in a way that no kernel layout describes",
   KL_MODEL_SYMLINK: "a file of the model is a link that leads out of its folder",
