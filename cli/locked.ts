@@ -42,18 +42,21 @@ export async function lockedKernelFacts(lock: Lock, cache: Cache): Promise<Kerne
   return facts;
 }
 
-/** Verifies and seals what the lock pins. Every load, and every refusal, leaves a line in the audit log. */
-export async function loadLocked(project: Project, machine: MachineFacts): Promise<{ loaded: Loaded; policy: Policy }> {
+/** The project's lock and policy, and every locked variant as the planner sees it. Nothing is verified yet. */
+export async function readLocked(
+  project: Project,
+): Promise<{ lock: Lock; policy: Policy; cache: Cache; facts: KernelFacts[] }> {
   const lock = readLock(project);
   const policy = readPolicy(project);
   const cache = openCache(project.cache);
-  const loaded = await loadKernels({
-    lock,
-    policy,
-    cache,
-    machine,
-    now: new Date(),
-    onAudit: (line: AuditLine) => appendAudit(line),
-  });
-  return { loaded, policy };
+  return { lock, policy, cache, facts: await lockedKernelFacts(lock, cache) };
+}
+
+/** Verifies and seals what a lock pins. Every load, and every refusal, leaves a line in the audit log. */
+export function sealLocked(
+  { lock, policy, cache }: { readonly lock: Lock; readonly policy: Policy; readonly cache: Cache },
+  machine: MachineFacts,
+): Promise<Loaded> {
+  const onAudit = (line: AuditLine): void => appendAudit(line);
+  return loadKernels({ lock, policy, cache, machine, now: new Date(), onAudit });
 }

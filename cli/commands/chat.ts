@@ -30,7 +30,7 @@ export function chatCommand(): Command {
       ).option("--hide-thinking", "show answers only"),
     async ({ output, options }) => {
       if (output.json) usage("chat is for people; `kernlock generate --json` prints results for machines.");
-      return withEngine(options, output, (engine) => converse(engine, options));
+      return withEngine(options, output, 1, (engine) => converse(engine, options));
     },
   );
 }

@@ -7,11 +7,12 @@ import {
   readMachineFacts,
   startEngine,
 } from "@kernlock/engine";
-import { openModel } from "@kernlock/engine/model";
+import { modelFacts, openModel } from "@kernlock/engine/model";
 import { fail, KernlockError } from "@kernlock/kernels/format";
+import { plan } from "@kernlock/policies/compatibility";
 import { type Command, Option } from "commander";
 import { command, withProject } from "../command.ts";
-import { loadLocked } from "../locked.ts";
+import { readLocked, sealLocked } from "../locked.ts";
 import { writeLogits } from "../logits.ts";
 import { errorJson, type Output } from "../output.ts";
 import { type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
@@ -65,48 +66,47 @@ export function generateCommand(): Command {
       const parsed = requestFromFlags(options, options.logits !== undefined);
       if ("file" in parsed) {
         const items = requestsFromFile(readRequests(parsed.file), parsed.defaults, options.logits !== undefined);
-        return withEngine(options, output, (engine) => runMany(engine, items, options));
+        return withEngine(options, output, items.length, (engine) => runMany(engine, items, options));
       }
-      return withEngine(options, output, (engine) => runOne(engine, parsed, options, output));
+      return withEngine(options, output, 1, (engine) => runOne(engine, parsed, options, output));
     },
   );
 }
 
-/** Opens the model, verifies and seals the kernels, starts the engine, and puts everything away afterwards. */
+/**
+ * Plans, verifies and seals the kernels, starts the engine, and puts everything away afterwards. The plan comes first and
+ * over every locked variant, so that what cannot run here is refused for the right reason, before any kernel is touched.
+ */
 export async function withEngine<T>(
   options: ProjectOptions & PlanFlags & { readonly model: string },
   output: Output,
+  sequences: number,
   use: (engine: Engine) => Promise<T>,
 ): Promise<T> {
   const project = findProject(options);
   const machine = readMachineFacts();
-  const model = openModel(options.model);
-  try {
-    const { loaded, policy } = await loadLocked(project, machine);
-    try {
-      const engine = await startEngine({
-        kernels: loaded.kernels,
-        model,
-        request: planRequest(
-          options,
-          policy,
-          loaded.kernels.map((kernel) => kernel.name),
-        ),
-        onPlan: (plan) => output.note(planSummary(plan)),
-        onProgress: (done, total) =>
-          output.progress(`weights ${total === 0 ? 100 : Math.floor((100 * done) / total)} %`),
-      });
-      try {
-        return await use(engine);
-      } finally {
-        await engine.close();
-      }
-    } finally {
-      loaded.close();
-    }
-  } finally {
-    model.close();
-  }
+  using model = asDisposable(openModel(options.model));
+  const locked = await readLocked(project);
+  const names = locked.facts.map((kernel) => kernel.name);
+  const asked = planRequest(options, locked.policy, names);
+  // The cache is reserved whole: no more of it than the requests at hand can use.
+  const request = { ...asked, maxSequences: asked.maxSequences ?? Math.min(8, Math.max(1, sequences)) };
+  plan({ model: modelFacts(model), machine, kernels: locked.facts, request });
+  using loaded = asDisposable(await sealLocked(locked, machine));
+  await using engine = await startEngine({
+    kernels: loaded.kernels,
+    locked: locked.facts,
+    machine,
+    model,
+    request,
+    onPlan: (made) => output.note(planSummary(made)),
+    onProgress: (done, total) => output.progress(`weights ${total === 0 ? 100 : Math.floor((100 * done) / total)} %`),
+  });
+  return await use(engine);
+}
+
+function asDisposable<T extends { close(): void }>(value: T): T & Disposable {
+  return Object.assign(value, { [Symbol.dispose]: () => value.close() });
 }
 
 function readRequests(file: string): string {
