@@ -4,6 +4,15 @@ export { type Digest, digestHex, digestOf, isDigest, parseDigest } from "./diges
 export { errorCodes } from "./error-codes.ts";
 export { type ErrorCode, type ErrorOptions, fail, KernlockError } from "./errors.ts";
 export { parseStrictJson, type StrictJsonOptions } from "./json.ts";
+export {
+  type Extent,
+  extentValue,
+  gridOf,
+  type Launch,
+  type LaunchParam,
+  type LaunchStep,
+  paramBytes,
+} from "./launch.ts";
 export { annotations, mediaTypes } from "./media-types.ts";
 export {
   isFilePath,
@@ -22,6 +31,7 @@ export {
   type Feature,
   features,
   formatVariant,
+  isTested,
   type Limit,
   type Mode,
   modes,

@@ -3,6 +3,7 @@ import { type Dtype, dims, dtypes, type Layout, layouts, nodes, type OpName, opN
 import { prettyJson } from "./canonical.ts";
 import { fail } from "./errors.ts";
 import { parseStrictJson } from "./json.ts";
+import { checkLaunch, launchSchema } from "./launch.ts";
 import { parseVariantKey } from "./names.ts";
 import { checkShape, fields } from "./schema.ts";
 
@@ -67,6 +68,8 @@ const op = z.strictObject({
   limits: z.partialRecord(z.enum(dims), limit),
   features: z.array(z.enum(features)).refine((f) => new Set(f).size === f.length, "names something twice"),
   workspace,
+  /** Exactly the ops of device images have one. */
+  launch: launchSchema.optional(),
 });
 
 /** The parts of `variant.json` that a package's own `kernel.json` writes in the same words. */
@@ -81,6 +84,8 @@ const variant = z.strictObject({
   abi_build: fields.digest,
   platform,
   backend,
+  /** False: compiles, and has not been run on such a device. Missing: false for GPUs, true for CPUs. */
+  tested: z.boolean().optional(),
   files: z.array(file).min(1).max(256),
   ops: z.array(op).min(1).max(256),
   license: fields.spdx,
@@ -114,6 +119,11 @@ export function payloadFiles(value: Variant): VariantFile[] {
   return value.files.filter((f) => f.kind === "shared-object" || f.kind === "device-image");
 }
 
+/** Whether the variant has been run and checked on a device of its kind. */
+export function isTested(value: Pick<Variant, "tested" | "backend">): boolean {
+  return value.tested ?? value.backend.kind === "cpu";
+}
+
 function checkVariant(value: Variant): void {
   checkTarget(value.variant, value.platform, value.backend);
   checkFiles(value.files);
@@ -127,6 +137,27 @@ function checkVariant(value: Variant): void {
     }
   }
   checkOps(value.ops);
+  checkLaunches(value);
+}
+
+/** Exactly the ops of device images are launched by data, and by files that are such images. */
+function checkLaunches(value: Variant): void {
+  const images = new Set(value.files.filter((f) => f.kind === "device-image").map((f) => f.path));
+  if (images.size > 0 && value.backend.kind !== "cuda")
+    fail("KL_VARIANT_LAUNCH", "variant.json: only CUDA variants have device images.");
+  for (const [i, o] of value.ops.entries()) {
+    const where = `variant.json: ops[${i}] (${o.name}/${o.path})`;
+    if ((o.launch !== undefined) !== images.has(o.file))
+      fail(
+        "KL_VARIANT_LAUNCH",
+        `${where} ${o.launch ? "is no device image and has" : "is a device image and lacks"} launch.`,
+      );
+    const stranger = o.launch?.steps.find((s) => !images.has(s.file));
+    if (stranger !== undefined)
+      fail("KL_VARIANT_LAUNCH", `${where} launches "${stranger.file}", which is no device image of the variant.`);
+    if (o.launch?.steps.some((s) => s.block[0] * s.block[1] * s.block[2] > 1024) === true)
+      fail("KL_VARIANT_LAUNCH", `${where} has more than 1,024 threads a block.`);
+  }
 }
 
 function checkFiles(files: readonly VariantFile[]): void {
@@ -180,6 +211,8 @@ export function checkOps(list: readonly VariantOp[]): void {
         fail("KL_VARIANT_OP_FACTS", `${where} declares ${kind}, which the op does not take.`);
       }
     }
+    if (o.launch !== undefined)
+      checkLaunch(where, o.name, o.workspace, { ...o.dtypes, layouts: o.layouts }, o.launch.steps);
     for (const [dim, l] of Object.entries(o.limits)) {
       if (l.min !== undefined && l.max !== undefined && l.min > l.max) {
         fail("KL_VARIANT_OP_FACTS", `${where} has a limit of ${dim} whose min is above its max.`);
