@@ -111,7 +111,8 @@ struct Mxfp4Rows {
         __m256 scales_of[R];
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) {
-          _mm_prefetch(from[r] + i / 2 + 1024, _MM_HINT_T0);
+          // The same place of the row that comes R rows later: rows are short, and each is a new stream to the CPU.
+          _mm_prefetch(from[r] + i / 2 + R * (k / 2), _MM_HINT_T0);
           const Mxfp4Pair pair(from[r] + i / 2, scale[r] + i / 32, both);
           scales_of[r] = pair.scale;
           add_half<0>(pair, a + i, acc[r]);
