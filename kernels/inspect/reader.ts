@@ -1,12 +1,30 @@
-import { fail } from "../format/index.ts";
+import { type ErrorCode, fail } from "../format/index.ts";
 
-/** Little-endian reads inside some bytes. Throws `KL_ELF_TRUNCATED` outside them. */
+/** What a reader says of which kind of file. */
+export interface ReaderWords {
+  readonly noun: string;
+  readonly truncated: ErrorCode;
+  /** A number that no file has. */
+  readonly number: ErrorCode;
+  /** A name without end or of strange characters. */
+  readonly text: ErrorCode;
+}
+const elf: ReaderWords = {
+  noun: "ELF file",
+  truncated: "KL_ELF_TRUNCATED",
+  number: "KL_ELF_SEGMENT",
+  text: "KL_ELF_DYNAMIC",
+};
+
+/** Little-endian reads inside some bytes. Throws `KL_ELF_TRUNCATED`, or what `words` say, outside them. */
 export class Reader {
   readonly size: number;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
+  readonly #words: ReaderWords;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, words: ReaderWords = elf) {
+    this.#words = words;
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.size = bytes.byteLength;
@@ -15,7 +33,7 @@ export class Reader {
   /** Throws unless [at, at + length) lies inside. */
   range(at: number, length: number, what: string): void {
     if (at < 0 || length < 0 || at + length > this.size)
-      fail("KL_ELF_TRUNCATED", `The ELF file ends inside its ${what}.`);
+      fail(this.#words.truncated, `The ${this.#words.noun} ends inside its ${what}.`);
   }
 
   u8(at: number): number {
@@ -37,7 +55,7 @@ export class Reader {
   u64(at: number): number {
     this.range(at, 8, "data");
     const high = this.#view.getUint32(at + 4, true);
-    if (high >= 1 << 20) fail("KL_ELF_SEGMENT", "The ELF file holds an address or size beyond any file.");
+    if (high >= 1 << 20) fail(this.#words.number, `The ${this.#words.noun} holds an address or size beyond any file.`);
     return high * 2 ** 32 + this.#view.getUint32(at, true);
   }
 
@@ -47,13 +65,19 @@ export class Reader {
     return this.#view.getBigUint64(at, true);
   }
 
+  bytes(at: number, length: number): Uint8Array {
+    this.range(at, length, "data");
+    return this.#bytes.subarray(at, at + length);
+  }
+
   /** A zero-terminated string of printable ASCII that ends before `end`. */
   text(at: number, end: number): string {
     const limit = Math.min(end, this.size, at + 4096);
     const stop = at < limit ? this.#bytes.subarray(at, limit).indexOf(0) : -1;
-    if (stop < 0) fail("KL_ELF_DYNAMIC", "A name in the ELF file has no end.");
+    if (stop < 0) fail(this.#words.text, `A name in the ${this.#words.noun} has no end.`);
     const text = Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset + at, stop).toString("latin1");
-    if (!/^[ -~]*$/.test(text)) fail("KL_ELF_DYNAMIC", "A name in the ELF file holds characters that no name has.");
+    if (!/^[ -~]*$/.test(text))
+      fail(this.#words.text, `A name in the ${this.#words.noun} holds characters that no name has.`);
     return text;
   }
 }
