@@ -1,23 +1,53 @@
+export { advisoriesType, feedSubject } from "./advisories/feeds.ts";
+export { revocationsType } from "./advisories/revocations.ts";
 export { bundleMediaType, createBundle, payloadType } from "./create.ts";
-export { assertAllowed, judge, provenanceType } from "./judge.ts";
+export { auditType, provenanceType, sbomType, testType, vsaType } from "./judge/evidence.ts";
+export { breakGlassType, exceptionType, waivable } from "./judge/waivers.ts";
+export { assertAllowed, auditBases, judge } from "./judge.ts";
 export { fingerprintOf, isSupportedKey, trustedKey } from "./keys.ts";
-export { parsePolicy, policyDigest } from "./policy.ts";
+export { policyJsonSchema } from "./policy/schema.ts";
+export { allowedLibraries, allPolicies, narrow, parsePolicy, policyDigest, withDocuments } from "./policy.ts";
 export type {
   AcceptedStatement,
+  Authority,
   BuilderRule,
+  Demand,
+  Documents,
   Evidence,
+  Feed,
   KernelFacts,
   KernelSource,
+  PayloadKind,
   Policy,
+  Principal,
   Requirement,
   Rule,
   Scope,
-  SignedStatement,
   Signer,
   SourceRule,
   Statement,
   Subject,
   TrustedKey,
+  VariantFacts,
   Verdict,
+  Waiver,
 } from "./types.ts";
-export { verifyBundle } from "./verify.ts";
+export type { WitnessKey } from "./verify/note.ts";
+export {
+  lintTrustedRoot,
+  parseTrustedRoot,
+  type RootProblem,
+  type TrustedRoot,
+} from "./verify/root.ts";
+export type {
+  Anchor,
+  IdentitySigner,
+  KeySigner,
+  LoggedEntry,
+  ProofDemand,
+  SignedStatement,
+  StatementSigner,
+  TrustedIdentity,
+  TrustedTime,
+} from "./verify/types.ts";
+export { type VerifyOptions, verifyBundle } from "./verify.ts";

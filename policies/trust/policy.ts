@@ -1,40 +1,9 @@
 import { type Digest, digestOf, type ErrorCode, fail } from "@kernlock/kernels/format";
-import { type Document, parseAllDocuments, visit } from "yaml";
-import { z } from "zod";
 import { trustedKey } from "./keys.ts";
+import { type DemandText, type PolicyText, policySchema } from "./policy/schema.ts";
+import { readYaml } from "./policy/yaml.ts";
 import { firstIssue } from "./shape.ts";
-import type { Policy, TrustedKey } from "./types.ts";
-
-const maxBytes = 256 << 10;
-const identifier = z.string().regex(/^[a-z0-9]+([._-][a-z0-9]+)*$/, "not an identifier");
-const time = z.iso.datetime({ offset: true, error: "not an RFC 3339 time with a zone" });
-const keyIds = z.array(identifier).min(1);
-const text = z.string().min(1).max(1024);
-
-/** `namespace/name`, where `*` may stand for any text inside one of the two segments. */
-const pattern = z.string().regex(/^[a-z0-9._-]*\*?[a-z0-9._-]*\/[a-z0-9._-]*\*?[a-z0-9._-]*$/, "not a name or pattern");
-
-const schema = z.strictObject({
-  version: z.literal(1),
-  keys: z.record(
-    identifier,
-    z.strictObject({ pem: z.string().max(2048), validFrom: time.optional(), validUntil: time.optional() }),
-  ),
-  rules: z.array(
-    z.strictObject({
-      match: pattern,
-      publishers: keyIds,
-      builders: z.array(z.strictObject({ id: text, keys: keyIds })).min(1),
-      sources: z.array(z.strictObject({ repository: text, revision: text.optional() })).min(1),
-    }),
-  ),
-  numerics: z.strictObject({ allowDequantization: z.boolean() }),
-  registry: z.strictObject({ origin: z.string().refine(isOrigin, "not an origin (scheme, host, port)") }).optional(),
-});
-
-function isOrigin(value: string): boolean {
-  return /^https?:\/\//.test(value) && URL.canParse(value) && new URL(value).origin === value;
-}
+import type { Authority, Criterion, Demand, Documents, Feed, Policy, Principal, Rule, TrustedKey } from "./types.ts";
 
 function refuse(code: ErrorCode, message: string): never {
   return fail(code, message, { remedy: "Correct the policy file; docs/policy.md describes it." });
@@ -48,13 +17,45 @@ export function policyDigest(policy: Uint8Array | string): Digest {
 /**
  * Reads `kernels.policy.yaml`. A policy means what a person reads in it: no aliases, anchors, tags, merge keys,
  * duplicate or unknown fields, and one document.
- * Throws KL_POLICY_SYNTAX (YAML), KL_POLICY_FIELD (form), KL_POLICY_KEY (a key), KL_POLICY_REFERENCE (an unknown key id).
+ * Throws KL_POLICY_SYNTAX (YAML), KL_POLICY_FIELD (form), KL_POLICY_KEY (a key), KL_POLICY_PRINCIPAL (who owns a key),
+ * KL_POLICY_CRITERIA (an unknown criterion, or a circle of them), KL_POLICY_REFERENCE (an unknown key or principal),
+ * KL_POLICY_THRESHOLD (more people demanded than are named).
  */
 export function parsePolicy(policy: Uint8Array | string): Policy {
-  const { version, keys: keyEntries, rules, numerics, registry } = readSchema(readYaml(policy));
+  const parsed = policySchema.safeParse(readYaml(policy));
+  if (!parsed.success) {
+    return refuse("KL_POLICY_FIELD", `The policy is not of the expected form: ${firstIssue(parsed.error)}.`);
+  }
+  const written = parsed.data;
+  const keys = readKeys(written.keys);
+  const owners = readPrincipals(written.principals ?? {}, keys);
+  const names = { keys, owners };
+  const criteria = readCriteria(written.criteria ?? {});
+  const optional = (value: Authority | undefined, field: "exceptions" | "breakGlass" | "approval") =>
+    value === undefined ? {} : { [field]: value };
+  return {
+    version: written.version,
+    digest: policyDigest(policy),
+    keys,
+    owners,
+    criteria,
+    rules: written.rules.map((rule) => readRule(rule, names, criteria)),
+    feeds: [
+      ...(written.advisories ?? []).map((feed) => readFeed("advisories", feed, names)),
+      ...(written.revocations ?? []).map((feed) => readFeed("revocations", feed, names)),
+    ].map(uniqueFeeds()),
+    ...optional(authority(written.exceptions, "exceptions", names), "exceptions"),
+    ...optional(authority(written.breakGlass, "breakGlass", names), "breakGlass"),
+    ...optional(authority(written.approval, "approval", names), "approval"),
+    numerics: written.numerics,
+    ...(written.registry === undefined ? {} : { registry: written.registry }),
+  };
+}
+
+function readKeys(entries: PolicyText["keys"]): Map<string, TrustedKey> {
   const keys = new Map<string, TrustedKey>();
   const owners = new Map<Digest, string>();
-  for (const [id, { pem, validFrom, validUntil }] of Object.entries(keyEntries)) {
+  for (const [id, { pem, validFrom, validUntil }] of Object.entries(entries)) {
     const key = trustedKey(id, pem, {
       ...(validFrom === undefined ? {} : { validFrom: new Date(validFrom) }),
       ...(validUntil === undefined ? {} : { validUntil: new Date(validUntil) }),
@@ -65,77 +66,173 @@ export function parsePolicy(policy: Uint8Array | string): Policy {
     owners.set(key.fingerprint, id);
     keys.set(id, key);
   }
-  for (const rule of rules) {
-    for (const id of [...rule.publishers, ...rule.builders.flatMap((builder) => builder.keys)]) {
-      if (!keys.has(id)) refuse("KL_POLICY_REFERENCE", `The rule for "${rule.match}" names the unknown key "${id}".`);
+  return keys;
+}
+
+interface Names {
+  readonly keys: ReadonlyMap<string, TrustedKey>;
+  readonly owners: ReadonlyMap<string, Principal>;
+}
+
+function readPrincipals(
+  entries: NonNullable<PolicyText["principals"]>,
+  keys: ReadonlyMap<string, TrustedKey>,
+): Map<string, Principal> {
+  const owners = new Map<string, Principal>();
+  for (const [id, principal] of Object.entries(entries)) {
+    // One namespace for both, so that a name in a rule cannot be read in two ways.
+    if (keys.has(id)) refuse("KL_POLICY_PRINCIPAL", `"${id}" is the name of a key and of a principal.`);
+    for (const key of principal.keys) {
+      if (!keys.has(key)) refuse("KL_POLICY_REFERENCE", `The principal "${id}" names the unknown key "${key}".`);
+      const other = owners.get(key);
+      if (other) refuse("KL_POLICY_PRINCIPAL", `The key "${key}" belongs to "${other.id}" and to "${id}".`);
+      owners.set(key, { id, keys: principal.keys });
     }
   }
+  for (const id of keys.keys()) if (!owners.has(id)) owners.set(id, { id, keys: [id] });
+  return owners;
+}
+
+/** KL_POLICY_REFERENCE where a name is nobody's, KL_POLICY_THRESHOLD where more people are demanded than are named. */
+function known(ids: readonly string[], where: string, { keys, owners }: Names, atLeast = 1): void {
+  const principals = new Set([...owners.values()].map(({ id }) => id));
+  for (const id of ids) {
+    if (!keys.has(id) && !principals.has(id)) refuse("KL_POLICY_REFERENCE", `${where} names the unknown key "${id}".`);
+  }
+  const people = new Set(ids.map((id) => owners.get(id)?.id ?? id));
+  if (people.size < atLeast) {
+    refuse("KL_POLICY_THRESHOLD", `${where} demands ${atLeast} people and names ${people.size}.`);
+  }
+}
+
+function authority(written: PolicyText["exceptions"], where: string, names: Names): Authority | undefined {
+  if (written === undefined) return undefined;
+  const atLeast = written.atLeast ?? 1;
+  known(written.by, where, names, atLeast);
+  return { by: written.by, atLeast, ...(written.maxDays === undefined ? {} : { maxDays: written.maxDays }) };
+}
+
+function readCriteria(entries: NonNullable<PolicyText["criteria"]>): Map<string, Criterion> {
+  const criteria = new Map<string, Criterion>(
+    Object.entries(entries).map(([id, { description, implies }]) => [
+      id,
+      { implies: implies ?? [], ...(description === undefined ? {} : { description }) },
+    ]),
+  );
+  for (const id of criteria.keys()) {
+    const above = new Set<string>();
+    const walk = (at: string): void => {
+      const criterion = criteria.get(at);
+      if (!criterion) return refuse("KL_POLICY_CRITERIA", `A criterion implies the unknown "${at}".`);
+      for (const implied of criterion.implies) {
+        if (implied === id) refuse("KL_POLICY_CRITERIA", `The criterion "${id}" implies itself.`);
+        if (above.has(implied)) continue;
+        above.add(implied);
+        walk(implied);
+      }
+    };
+    walk(id);
+  }
+  return criteria;
+}
+
+function readRule(written: PolicyText["rules"][number], names: Names, criteria: ReadonlyMap<string, Criterion>): Rule {
+  const { mode, ptx, untestedVariants, require, sources, ...rest } = written;
+  const where = `The rule for "${written.match}"`;
+  known(written.publishers, where, names);
+  for (const builder of written.builders) known(builder.keys, where, names);
   return {
-    version,
-    digest: policyDigest(policy),
-    keys,
-    rules: rules.map((rule) => ({
-      ...rule,
-      sources: rule.sources.map(({ repository, revision }) => ({
-        repository,
-        ...(revision === undefined ? {} : { revision }),
-      })),
-    })),
-    numerics,
-    ...(registry === undefined ? {} : { registry }),
+    ...compact(rest),
+    mode: mode ?? "enforce",
+    ptx: ptx ?? false,
+    untestedVariants: untestedVariants ?? false,
+    sources: sources.map((source) => compact(source)),
+    ...(require === undefined ? {} : { require: readDemand(require, where, names, criteria, 0) }),
+  } as Rule;
+}
+
+/** Without the fields that are undefined, which `exactOptionalPropertyTypes` tells apart from absent ones. */
+function compact<T extends object>(value: T): T {
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as T;
+}
+
+function readDemand(
+  written: DemandText,
+  where: string,
+  names: Names,
+  criteria: ReadonlyMap<string, Criterion>,
+  depth: number,
+): Demand {
+  const fields = Object.entries(compact(written));
+  if (fields.length !== 1) {
+    refuse("KL_POLICY_FIELD", `${where} has a requirement with ${fields.length} fields instead of one.`);
+  }
+  if (depth > 8) refuse("KL_POLICY_FIELD", `${where} nests its requirements too deeply.`);
+  const inner = (of: readonly DemandText[]) => of.map((d) => readDemand(d, where, names, criteria, depth + 1));
+  const { allOf, anyOf, atLeast } = written;
+  if (allOf) return { kind: "allOf", of: inner(allOf) };
+  if (anyOf) return { kind: "anyOf", of: inner(anyOf) };
+  if (atLeast) {
+    const of = inner(atLeast.of);
+    if (of.length < atLeast.count) {
+      refuse("KL_POLICY_THRESHOLD", `${where} demands ${atLeast.count} of ${of.length} requirements.`);
+    }
+    // Each part must be one person's word; what already takes several people is not.
+    if (of.some(takesSeveral)) {
+      refuse("KL_POLICY_THRESHOLD", `${where} has a threshold inside of a threshold; write them under allOf.`);
+    }
+    return { kind: "atLeast", count: atLeast.count, of };
+  }
+  const [kind, leaf] = fields[0] as ["audit" | "test" | "sbom" | "vsa" | "rebuild", NonNullable<DemandText["test"]>];
+  known(leaf.by, where, names, leaf.atLeast ?? 1);
+  if (kind === "audit") {
+    for (const id of written.audit?.criteria ?? []) {
+      if (!criteria.has(id)) refuse("KL_POLICY_CRITERIA", `${where} demands the unknown criterion "${id}".`);
+    }
+  }
+  const defaults = kind === "vsa" ? { levels: [] } : {};
+  return { ...defaults, ...compact(leaf), kind, atLeast: leaf.atLeast ?? 1 } as Demand;
+}
+
+function takesSeveral(demand: Demand): boolean {
+  switch (demand.kind) {
+    case "atLeast":
+      return true;
+    case "allOf":
+    case "anyOf":
+      return demand.of.some(takesSeveral);
+    default:
+      return demand.atLeast > 1;
+  }
+}
+
+function readFeed(kind: Feed["kind"], written: NonNullable<PolicyText["advisories"]>[number], names: Names): Feed {
+  const { id, file, url, by, maxAgeDays, action } = written;
+  const is = (problem: string): never => refuse("KL_POLICY_FEED", `The feed "${id}" ${problem}.`);
+  if ((file === undefined) === (url === undefined)) is("needs exactly one of file and url");
+  if (by !== undefined) known(by, `The feed "${id}"`, names);
+  if ((by === undefined) !== (maxAgeDays === undefined)) is("needs both of by and maxAgeDays, or none");
+  // Without a signature anybody between here and there could leave out what concerns us.
+  if (by === undefined && (kind === "revocations" || file === undefined)) is("must be signed");
+  if (file !== undefined && !/^(?!\/)(?!.*(^|\/)\.\.?(\/|$))[!-~]+$/.test(file)) is("has a file outside of its folder");
+  if (kind === "revocations" && action === "warn") is("must refuse");
+  return {
+    id,
+    kind,
+    location: file === undefined ? { url: url ?? "" } : { file },
+    ...(by === undefined ? {} : { by }),
+    ...(maxAgeDays === undefined ? {} : { maxAgeDays }),
+    action: action ?? "refuse",
   };
 }
 
-function readYaml(policy: Uint8Array | string): unknown {
-  const bytes = typeof policy === "string" ? Buffer.from(policy) : policy;
-  if (bytes.byteLength > maxBytes) refuse("KL_POLICY_SYNTAX", `The policy has more than ${maxBytes} bytes.`);
-  let problem: string | undefined;
-  let value: unknown;
-  try {
-    const source = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    const documents = parseAllDocuments(source, { version: "1.2", schema: "core", uniqueKeys: true, stringKeys: true });
-    const [document, ...others] = Array.from(documents as Iterable<Document>);
-    if (document === undefined || others.length > 0) problem = "it must hold exactly one document";
-    else {
-      problem = document.errors[0]?.message ?? document.warnings[0]?.message ?? forbidden(source, document);
-      value = problem === undefined ? document.toJS({ maxAliasCount: 0 }) : undefined;
-    }
-  } catch {
-    problem = "it cannot be parsed";
-  }
-  if (problem !== undefined)
-    refuse("KL_POLICY_SYNTAX", `The policy is not acceptable YAML: ${problem.split("\n")[0]}.`);
-  return value;
-}
-
-/** What YAML allows and a policy does not. */
-function forbidden(source: string, document: Document): string | undefined {
-  if (/^%/m.test(source)) return "directives are not allowed";
-  let found: string | undefined;
-  visit(document, {
-    Alias: () => {
-      found = "aliases are not allowed";
-      return visit.BREAK;
-    },
-    Value: (_, node) => {
-      if (node.anchor !== undefined) found = "anchors are not allowed";
-      else if (node.tag !== undefined) found = "tags are not allowed";
-      return found === undefined ? undefined : visit.BREAK;
-    },
-    Pair: (_, { key }) => {
-      const name = (key as { value?: unknown } | null)?.value;
-      // The one name that objects treat as more than a name.
-      if (name === "__proto__" || name === "<<") found = `the key ${String(name)} is not allowed`;
-      return found === undefined ? undefined : visit.BREAK;
-    },
-  });
-  return found;
-}
-
-function readSchema(value: unknown): z.infer<typeof schema> {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  return refuse("KL_POLICY_FIELD", `The policy is not of the expected form: ${firstIssue(parsed.error)}.`);
+function uniqueFeeds(): (feed: Feed) => Feed {
+  const seen = new Set<string>();
+  return (feed) => {
+    if (seen.has(feed.id)) refuse("KL_POLICY_FEED", `Two feeds have the name "${feed.id}".`);
+    seen.add(feed.id);
+    return feed;
+  };
 }
 
 /** Whether a rule's pattern speaks about a package. Anchored on both ends; `*` never crosses the slash. */
@@ -145,4 +242,43 @@ export function matches(match: string, name: string): boolean {
     .map((part) => part.replaceAll(/[.\\^$|?+()[\]{}-]/g, "\\$&"))
     .join("[a-z0-9._-]*");
   return new RegExp(`^${expression}$`, "u").test(name);
+}
+
+/** Whether a list of keys and principals names the one that signed. */
+export function includesSigner(policy: Policy, ids: readonly string[], keyId: string): boolean {
+  const owner = policy.owners.get(keyId)?.id;
+  return ids.includes(keyId) || (owner !== undefined && ids.includes(owner));
+}
+
+/** A policy with what it names but does not hold. */
+export function withDocuments(policy: Policy, documents: Documents): Policy {
+  return { ...policy, documents };
+}
+
+/**
+ * A policy under another that must allow as well: for each kernel both are asked, and what either forbids is forbidden.
+ * Nothing that the lower one says can widen the upper one.
+ */
+export function narrow(policy: Policy, above: Policy): Policy {
+  return {
+    ...policy,
+    numerics: { allowDequantization: policy.numerics.allowDequantization && above.numerics.allowDequantization },
+    above: policy.above === undefined ? above : narrow(policy.above, above),
+  };
+}
+
+/** The policy and those above it. */
+export function allPolicies(policy: Policy): Policy[] {
+  return [policy, ...(policy.above === undefined ? [] : allPolicies(policy.above))];
+}
+
+/** Which libraries every rule about a package lets its payloads need; undefined where no rule says anything. */
+export function allowedLibraries(policy: Policy, name: string): readonly string[] | undefined {
+  let allowed: readonly string[] | undefined;
+  for (const rule of allPolicies(policy).flatMap(({ rules }) => rules)) {
+    if (rule.libraries === undefined || rule.mode === "warn" || !matches(rule.match, name)) continue;
+    const { libraries } = rule;
+    allowed = allowed === undefined ? libraries : allowed.filter((library) => libraries.includes(library));
+  }
+  return allowed;
 }

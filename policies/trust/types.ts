@@ -1,5 +1,8 @@
 import type { KeyObject } from "node:crypto";
 import type { Digest, ErrorCode } from "@kernlock/kernels/format";
+import type { IdentitySigner, KeySigner, SignedStatement, StatementSigner } from "./verify/types.ts";
+
+export type { IdentitySigner, KeySigner, SignedStatement, StatementSigner };
 
 /** What signs: a file, an environment variable, later an HSM or a cloud. `sign` gets the bytes, not their hash. */
 export interface Signer {
@@ -31,34 +34,97 @@ export interface Statement {
   readonly predicate: Readonly<Record<string, unknown>>;
 }
 
-/** A statement whose signature holds. Nothing says yet that its signer may speak about its subject: `judge` does. */
-export interface SignedStatement {
-  readonly signer: { readonly fingerprint: Digest; readonly keyId: string };
-  /** Of the signed bytes: what a lock pins. */
-  readonly payloadDigest: Digest;
-  /** Of the bundle's bytes, which hold parts that nobody signed. */
-  readonly bundleDigest: Digest;
-  readonly bundleSize: number;
-  readonly statement: Statement;
-}
-
 export interface SourceRule {
   readonly repository: string;
   readonly revision?: string;
+  /** A branch or tag, as the builder wrote it into the statement's source. */
+  readonly ref?: string;
 }
 
 export interface BuilderRule {
   readonly id: string;
-  /** Ids of the policy's keys; this builder id counts only when one of them signed. */
+  /** Ids of keys or principals; this builder id counts only when one of them signed. */
   readonly keys: readonly string[];
 }
+
+/** A person or an organisation: however many keys it has, it counts once. A key that nobody owns is its own principal. */
+export interface Principal {
+  readonly id: string;
+  readonly keys: readonly string[];
+}
+
+/** Evidence that a rule demands besides provenance. `by` names keys or principals; `atLeast` counts principals. */
+export type Demand =
+  | { readonly kind: "allOf" | "anyOf"; readonly of: readonly Demand[] }
+  | { readonly kind: "atLeast"; readonly count: number; readonly of: readonly Demand[] }
+  | LeafDemand;
+
+export type LeafDemand = { readonly by: readonly string[]; readonly atLeast: number; readonly maxAgeDays?: number } & (
+  | { readonly kind: "audit"; readonly criteria: readonly string[] }
+  | { readonly kind: "test"; readonly suites: readonly string[]; readonly devices?: readonly string[] }
+  | { readonly kind: "sbom" }
+  | { readonly kind: "vsa"; readonly levels: readonly string[] }
+  /** SLSA provenance of the same bytes by somebody else than the publisher: a reproduced build. */
+  | { readonly kind: "rebuild" }
+);
+
+export type PayloadKind = "shared-object" | "device-image";
 
 export interface Rule {
   /** A package name, or a pattern where `*` stands for any text inside one segment. */
   readonly match: string;
+  /** What a rule in mode "warn" finds is reported and refuses nothing; it allows nothing either. */
+  readonly mode: "enforce" | "warn";
   readonly publishers: readonly string[];
   readonly builders: readonly BuilderRule[];
   readonly sources: readonly SourceRule[];
+  readonly require?: Demand;
+  /** SPDX expressions, compared as text. */
+  readonly licenses?: readonly string[];
+  readonly payloads?: readonly PayloadKind[];
+  /** Libraries that a payload may need, out of those that the loader knows at all. */
+  readonly libraries?: readonly string[];
+  /** Lets a variant carry PTX, which the driver compiles: then what runs is not what was signed. */
+  readonly ptx: boolean;
+  /** Lets a variant that nobody tested pass a demand for tests. */
+  readonly untestedVariants: boolean;
+  /** Cool-down: a trusted time must say that the provenance is at least this old. */
+  readonly minimumAgeDays?: number;
+  readonly minimumVersion?: string;
+}
+
+/** An audit criterion; one that implies another satisfies a demand for it. */
+export interface Criterion {
+  readonly description?: string;
+  readonly implies: readonly string[];
+}
+
+/** A document outside of the policy that can only refuse: OSV advisories, or revocations. */
+export interface Feed {
+  readonly id: string;
+  readonly kind: "advisories" | "revocations";
+  readonly location: { readonly file: string } | { readonly url: string };
+  /** Who signs it. Only a local file of advisories may come unsigned; it has no sequence and no age then. */
+  readonly by?: readonly string[];
+  readonly maxAgeDays?: number;
+  readonly action: "refuse" | "warn";
+}
+
+/** Who may sign something, and how many of them it takes. */
+export interface Authority {
+  readonly by: readonly string[];
+  readonly atLeast: number;
+  readonly maxDays?: number;
+}
+
+/** What a policy names but does not hold. Whoever reads the policy hands it in; nothing here is trusted before checks. */
+export interface Documents {
+  /** By the feed's id. */
+  readonly feeds: ReadonlyMap<string, Uint8Array>;
+  /** Bundles: exceptions and break-glass orders. */
+  readonly exceptions: readonly Uint8Array[];
+  /** The newest sequence number that this client has seen of each feed. */
+  readonly seen: Readonly<Record<string, number>>;
 }
 
 export interface Policy {
@@ -67,10 +133,21 @@ export interface Policy {
   readonly digest: Digest;
   /** By id. */
   readonly keys: ReadonlyMap<string, TrustedKey>;
+  /** By key id: the principal that the key belongs to. */
+  readonly owners: ReadonlyMap<string, Principal>;
+  readonly criteria: ReadonlyMap<string, Criterion>;
   readonly rules: readonly Rule[];
+  readonly feeds: readonly Feed[];
+  readonly exceptions?: Authority;
+  readonly breakGlass?: Authority;
+  /** Who must have signed the policy beside this one (in an operator's policy), and this one itself. */
+  readonly approval?: Authority;
   readonly numerics: { readonly allowDequantization: boolean };
   /** The only registry that kernels may come from; any when absent. */
   readonly registry?: { readonly origin: string };
+  readonly documents?: Documents;
+  /** A policy that must allow as well: the operator's. */
+  readonly above?: Policy;
 }
 
 export interface KernelSource {
@@ -84,8 +161,21 @@ export interface KernelFacts {
   readonly version: string;
   readonly index: Digest;
   readonly source: KernelSource;
+  /** SPDX, from the index. A rule that asks for licences refuses where it is absent. */
+  readonly license?: string;
   /** Those that will be used, or all of them at a publish. */
-  readonly variants: readonly { readonly key: string; readonly manifest: Digest }[];
+  readonly variants: readonly VariantFacts[];
+}
+
+export interface VariantFacts {
+  readonly key: string;
+  readonly manifest: Digest;
+  /** What variant.json says. A rule that asks about it refuses where it is absent. */
+  readonly contents?: {
+    readonly payloads: readonly PayloadKind[];
+    readonly ptx: boolean;
+    readonly license: string;
+  };
 }
 
 /** A bundle and the manifest it was attached to. */
@@ -101,12 +191,14 @@ export interface Requirement {
   readonly evidence?: Digest;
   readonly code?: ErrorCode;
   readonly reason?: string;
+  /** The exception or break-glass order (digest of what was signed) without which this node would have refused. */
+  readonly waivedBy?: Digest;
   readonly children: readonly Requirement[];
 }
 
 export type Scope = "index" | "variant";
 
-/** A provenance statement that satisfied every rule that asked for it. */
+/** A statement that a requirement rests on. */
 export interface AcceptedStatement {
   readonly scope: Scope;
   readonly variant: string | null;
@@ -115,13 +207,31 @@ export interface AcceptedStatement {
   readonly payload: Digest;
   readonly bundle: { readonly digest: Digest; readonly size: number };
   readonly signer: Digest;
-  readonly builder: string;
-  readonly source: KernelSource;
+  /** Both only in provenance. */
+  readonly builder?: string;
+  readonly source?: KernelSource;
+}
+
+/** An exception or break-glass order that made a difference. */
+export interface Waiver {
+  readonly kind: "exception" | "break-glass";
+  readonly payload: Digest;
+  readonly requirement: string;
+  readonly reason: string;
+  readonly expires: string;
+  readonly signers: readonly Digest[];
 }
 
 export interface Verdict {
   readonly ok: boolean;
+  /** "break-glass": allowed only because somebody signed an order to. */
+  readonly mode: "enforce" | "break-glass";
   readonly tree: Requirement;
+  /** What did not refuse but should be looked at: rules in mode "warn", advisories that warn. */
+  readonly warnings: readonly Requirement[];
+  readonly waivers: readonly Waiver[];
+  /** Of each feed that was read. */
+  readonly sequences: Readonly<Record<string, number>>;
   /** Empty when the verdict is no. */
   readonly accepted: readonly AcceptedStatement[];
 }

@@ -65,7 +65,7 @@ export function renderVersion(published: {
     source: { repository: index.source, revision: index.revision },
     published_at: publishedAt,
     signers: distinct(verdict.accepted.map((s) => s.signer)),
-    builders: distinct(verdict.accepted.map((s) => s.builder)),
+    builders: distinct(verdict.accepted.flatMap((s) => s.builder ?? [])),
     statements: verdict.accepted,
     variants: variants.map(({ key, manifest, manifestSize, variant }) => ({
       variant: key,
