@@ -187,6 +187,7 @@ export const errorCodes = {
   KL_POLICY_CRITERIA: "a policy's audit criteria are unknown or imply each other in a circle",
   KL_POLICY_FEED: "a feed in a policy is named badly or not signed",
   KL_POLICY_OPERATOR: "the operator's policy is not a file that only root can write",
+  KL_POLICY_ROOT: "a trusted root of a policy cannot be used",
   KL_POLICY_PRINCIPAL: "a key of a policy has two owners, or a principal the name of a key",
   KL_POLICY_TEST: "a case of a policy test has another verdict than it expects",
   KL_POLICY_THRESHOLD: "a policy demands more people than it names",

@@ -24,7 +24,11 @@ describe("a bundle that holds", () => {
     const signer = newKey(kind);
     const bytes = await createBundle(statement(), signer);
     const signed = verify(bytes, signer);
-    expect(signed.signer).toEqual({ fingerprint: fingerprintOf(signer.publicKey), keyId: "publisher" });
+    expect(signed.signer).toEqual({
+      kind: "key",
+      fingerprint: fingerprintOf(signer.publicKey),
+      keyId: "publisher",
+    });
     expect(signed.payloadDigest).toBe(digestOf(statement()));
     expect(signed.bundleDigest).toBe(digestOf(bytes));
     expect(signed.bundleSize).toBe(bytes.byteLength);
@@ -67,6 +71,10 @@ describe("a bundle that holds", () => {
 });
 
 describe("a hostile bundle is refused", () => {
+  const message = {
+    messageDigest: { algorithm: "SHA2_256", digest: Buffer.alloc(32).toString("base64") },
+    signature: "AA==",
+  };
   const otherHint = Buffer.alloc(32, 7).toString("base64");
   const cases: [string, string, (bundle: Broken) => void][] = [
     ["unsigned: no signature", "KL_BUNDLE_UNSIGNED", (b) => (b.dsseEnvelope.signatures = [])],
@@ -85,14 +93,19 @@ describe("a hostile bundle is refused", () => {
     ["media type v0.9", "KL_BUNDLE_MEDIA_TYPE", (b) => (b.mediaType = b.mediaType.replace("v0.3", "v0.9"))],
     ["media type v0.1", "KL_BUNDLE_MEDIA_TYPE", (b) => (b.mediaType = b.mediaType.replace("v0.3", "v0.1"))],
     ["media type with a tail", "KL_BUNDLE_MEDIA_TYPE", (b) => (b.mediaType += "x")],
-    ["a certificate too", "KL_BUNDLE_CERTIFICATE", (b) => (b.verificationMaterial.certificate = { rawBytes: "AA==" })],
+    ["a certificate too", "KL_BUNDLE_MATERIAL", (b) => (b.verificationMaterial.certificate = { rawBytes: "AA==" })],
     [
       "a certificate chain instead of a key",
       "KL_BUNDLE_CERTIFICATE",
       (b) => (b.verificationMaterial = { x509CertificateChain: { certificates: [] } }),
     ],
-    ["a log entry", "KL_BUNDLE_MATERIAL", (b) => (b.verificationMaterial.tlogEntries = [{}])],
-    ["a message signature too", "KL_BUNDLE_CONTENT", (b) => (b.messageSignature = {})],
+    ["a log entry that is none", "KL_BUNDLE_MALFORMED", (b) => (b.verificationMaterial.tlogEntries = [{}])],
+    [
+      "a timestamp, and no root to judge it by",
+      "KL_BUNDLE_MATERIAL",
+      (b) => (b.verificationMaterial.timestampVerificationData = { rfc3161Timestamps: [{ signedTimestamp: "MAA=" }] }),
+    ],
+    ["a message signature too", "KL_BUNDLE_CONTENT", (b) => (b.messageSignature = message)],
     ["no envelope", "KL_BUNDLE_CONTENT", (b) => delete b.dsseEnvelope],
     ["an unknown field", "KL_BUNDLE_MALFORMED", (b) => (b.extra = 1)],
     ["lax base64", "KL_BUNDLE_MALFORMED", (b) => (b.dsseEnvelope.payload += "\n")],
