@@ -139,7 +139,7 @@ const sharedLimit: Readonly<Record<string, number>> = { 80: 163, 90: 227, 100: 2
 function checkStep(file: string, step: LaunchStep, sizes: readonly number[], cubin: CubinFacts): void {
   const kernel = cubin.kernels.find((k) => k.name === step.entry);
   if (kernel === undefined) {
-    return fail("KL_IMAGE_ENTRY", `${file} has no kernel ${shown(step.entry)} for ${cubin.architecture}.`, {
+    fail("KL_IMAGE_ENTRY", `${file} has no kernel ${shown(step.entry)} for ${cubin.architecture}.`, {
       details: { kernels: cubin.kernels.map((k) => k.name).slice(0, 32) },
     });
   }
