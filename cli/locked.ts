@@ -1,6 +1,7 @@
 import { parseVariant } from "@kernlock/kernels/format";
 import {
   type AuditLine,
+  appendAudit,
   type Cache,
   type Loaded,
   type Lock,
@@ -10,7 +11,7 @@ import {
 } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts } from "@kernlock/policies/compatibility";
 import { type Policy, parsePolicy } from "@kernlock/policies/trust";
-import { appendAudit } from "./audit.ts";
+import { auditLogPath } from "./audit.ts";
 import { type Project, readProjectFile } from "./project.ts";
 
 export function readLock(project: Project): Lock {
@@ -57,6 +58,6 @@ export function sealLocked(
   { lock, policy, cache }: { readonly lock: Lock; readonly policy: Policy; readonly cache: Cache },
   machine: MachineFacts,
 ): Promise<Loaded> {
-  const onAudit = (line: AuditLine): void => appendAudit(line);
+  const onAudit = (line: AuditLine): void => void appendAudit(auditLogPath(), { ...line });
   return loadKernels({ lock, policy, cache, machine, now: new Date(), onAudit });
 }

@@ -1,3 +1,4 @@
+export { type AuditHead, appendAudit, emptyAuditHead, verifyAuditLog } from "./audit-log.ts";
 export { type Cache, openCache } from "./cache.ts";
 export { diffLocks } from "./diff.ts";
 export { fetchLocked } from "./fetch.ts";

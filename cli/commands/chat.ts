@@ -6,7 +6,7 @@ import { asKernlockError, usage } from "../errors.ts";
 import { type PlanFlags, withPlanFlags } from "../plan-flags.ts";
 import type { ProjectOptions } from "../project.ts";
 import { type GenerateFlags, requestFromFlags } from "../requests.ts";
-import { timingText, withEngine, withSampling } from "./generate.ts";
+import { recordRun, timingText, withEngine, withSampling } from "./generate.ts";
 
 interface Options extends ProjectOptions, PlanFlags, GenerateFlags {
   readonly model: string;
@@ -101,6 +101,7 @@ async function answer(
       },
     },
   );
+  recordRun(result);
   process.stdout.write("\n");
   process.stderr.write(`${dim(timingText(result))}\n`);
   return result.channels.final ?? result.text ?? "";

@@ -9,8 +9,10 @@ import {
 } from "@kernlock/engine";
 import { modelFacts, openModel } from "@kernlock/engine/model";
 import { fail, KernlockError } from "@kernlock/kernels/format";
+import { appendAudit } from "@kernlock/loader";
 import { plan } from "@kernlock/policies/compatibility";
 import { type Command, Option } from "commander";
+import { auditLogPath } from "../audit.ts";
 import { command, withProject } from "../command.ts";
 import { readLocked, sealLocked } from "../locked.ts";
 import { writeLogits } from "../logits.ts";
@@ -99,7 +101,10 @@ export async function withEngine<T>(
     machine,
     model,
     request,
-    onPlan: (made) => output.note(planSummary(made)),
+    onPlan: (made) => {
+      appendAudit(auditLogPath(), { event: "plan", time: new Date().toISOString(), plan: made });
+      output.note(planSummary(made));
+    },
     onProgress: (done, total) => output.progress(`weights ${total === 0 ? 100 : Math.floor((100 * done) / total)} %`),
   });
   return await use(engine);
@@ -127,6 +132,7 @@ async function runOne(engine: Engine, request: GenerateRequest, options: Options
     signal: controller.signal,
     ...(output.json ? {} : { onToken: (event) => process.stdout.write(event.text ?? `${event.id} `) }),
   });
+  recordRun(generated.result);
   if (options.logits !== undefined) writeLogits(options.logits, [generated.logits]);
   output.result(generated.result, () => "\n");
   if (!output.json) {
@@ -151,9 +157,16 @@ async function runMany(
       options.logits,
       results.map((item) => (item.ok ? item.value.logits : null)),
     );
+  for (const item of results) if (item.ok) recordRun(item.value.result);
   for (const item of results)
     process.stdout.write(`${JSON.stringify(item.ok ? item.value.result : { error: errorJson(item.error) })}\n`);
   return results.every((item) => item.ok) ? 0 : 1;
+}
+
+/** Which kernels ran, in the same chained log as the loads. What was asked and answered is nobody's business there. */
+export function recordRun({ run_record, timing, finish_reason }: GenerateResult): void {
+  const time = new Date().toISOString();
+  appendAudit(auditLogPath(), { event: "run", time, finish_reason, timing, run_record });
 }
 
 function next(items: Iterator<BatchItem>): BatchItem {

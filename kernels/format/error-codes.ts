@@ -112,7 +112,8 @@ export const errorCodes = {
   KL_BUNDLE_KEY: "a signing key is neither ECDSA P-256 nor Ed25519",
   KL_BUNDLE_KEYID: "a bundle's signature has a keyid, which nobody signs",
   KL_BUNDLE_KEY_WINDOW: "a bundle's key is not valid at this time",
-  KL_BUNDLE_LOG: "a log entry of a bundle does not hold, or is about something else",
+  KL_BUNDLE_INCLUSION: "a bundle does not prove that its entry is in the log",
+  KL_BUNDLE_LOG: "a log entry of a bundle is about something else, or is there twice",
   KL_BUNDLE_LOG_MISSING: "a bundle is in fewer logs than are demanded",
   KL_BUNDLE_LOG_UNKNOWN: "a bundle holds an entry of a log that the trusted root does not name",
   KL_BUNDLE_LOG_WINDOW: "the key of a bundle's log does not count at that time",
@@ -220,6 +221,10 @@ export const errorCodes = {
   KL_VERDICT_VSA_LEVEL: "a verification summary lacks a demanded level",
   KL_VERDICT_VSA_MISSING: "a kernel has no verification summary by whom the rule names",
   // lock, fetch, cache, load
+  KL_AUDIT_CHAIN: "an audit log does not hold together: a line was changed, removed or cut short",
+  KL_AUDIT_HEAD: "an audit log does not contain a head that was kept elsewhere",
+  KL_AUDIT_READ: "an audit log cannot be read",
+  KL_AUDIT_WRITE: "a load could not be recorded, so it did not happen",
   KL_CACHE_DIGEST: "a file of the cache has other bytes than its digest says",
   KL_CACHE_FILE: "a file of the cache is a link, no regular file, or cannot be opened",
   KL_CACHE_MISSING: "a file that is needed is not in the cache",
@@ -306,6 +311,8 @@ export const errorCodes = {
   KL_TOKENIZER_INVALID: "tokenizer.json is broken",
   KL_TOKENIZER_UNSUPPORTED: "tokenizer.json asks for a kind of tokenizer that is not supported",
   // engine
+  KL_CONFINE_UNAVAILABLE: "this system cannot confine the engine host, and the policy does not let it run otherwise",
+  KL_CONFINE_VIOLATION: "a kernel tried what is refused to the engine host",
   KL_ENGINE_ABORTED: "the caller gave a request up",
   KL_ENGINE_CLOSED: "the engine has been closed",
   KL_ENGINE_CONTEXT: "a prompt and its answer are longer than the context that was planned",
@@ -366,7 +373,6 @@ export const errorCodes = {
   KL_REGISTRY_VERSION_INVALID: "a tag is not a version, or not the version of its index",
   KL_REGISTRY_VERSION_UNKNOWN: "the kernel has no such version",
   // command line
-  KL_AUDIT_WRITE: "a load could not be recorded, so it did not happen",
   KL_CLI_FILE: "a file that the command names cannot be read or written",
   KL_CLI_NO_PROJECT: "there is no kernels.json or kernels.lock here or above",
   KL_CLI_USAGE: "wrong usage of the command line",
