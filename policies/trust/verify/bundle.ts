@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { parseStrictJson } from "@kernlock/kernels/format";
 import { z } from "zod";
 import { bundleMediaType, payloadType } from "../create.ts";
@@ -149,11 +150,13 @@ export function parseBundle(bytes: Uint8Array, profile: Profile): ParsedBundle {
       `The bundle is not a Sigstore bundle ${profile === "kernlock" ? "v0.3" : "we know"}.`,
     );
   }
+  const entries = (parsed.data.verificationMaterial.tlogEntries ?? []).map(readEntry);
+  checkEntries(entries, parsed.data.mediaType);
   return {
     json,
     material: readMaterial(parsed.data, profile),
     content: readContent(parsed.data, profile),
-    entries: (parsed.data.verificationMaterial.tlogEntries ?? []).map(readEntry),
+    entries,
     timestamps: parsed.data.verificationMaterial.timestampVerificationData?.rfc3161Timestamps?.length ?? 0,
   };
 }
@@ -168,9 +171,15 @@ function readMaterial({ verificationMaterial: material }: Raw, profile: Profile)
   if (chain !== undefined && profile === "kernlock") {
     refuse("KL_BUNDLE_CERTIFICATE", "The bundle holds a certificate chain where v0.3 has one certificate.");
   }
-  // Only the leaf of a chain is read: what it chains to is the trusted root's to say. The rest must at least parse.
+  // Only the leaf of a chain is used: what it leads to is the trusted root's to say.
   const der = certificate?.rawBytes ?? chain?.certificates[0]?.rawBytes;
   if (der === undefined) return refuse("KL_BUNDLE_CERTIFICATE", "The bundle's certificate chain is empty.");
+  for (const { rawBytes } of chain?.certificates ?? []) {
+    const certificate = new X509Certificate(rawBytes);
+    if (certificate.checkIssued(certificate)) {
+      refuse("KL_BUNDLE_CERTIFICATE", "The bundle brings a root certificate, which is the trusted root's to say.");
+    }
+  }
   return { kind: "certificate", der };
 }
 
@@ -200,6 +209,15 @@ function readContent({ dsseEnvelope, messageSignature }: Raw, profile: Profile):
     refuse("KL_BUNDLE_PAYLOAD_TYPE", "What the bundle signs is not declared as an in-toto statement.");
   }
   return { kind: "dsse", payload, signature: signature.sig };
+}
+
+/** v0.1 rests on the log's promise, later versions on a proof up to a checkpoint (G4). */
+function checkEntries(entries: readonly LogEntry[], mediaType: string): void {
+  for (const { promised, proof } of entries) {
+    if (mediaType.endsWith("version=0.1") ? !promised : !proof?.checkpoint) {
+      refuse("KL_BUNDLE_CHECKPOINT", "A log entry of the bundle lacks the proof that this version of bundles demands.");
+    }
+  }
 }
 
 function readEntry(raw: z.infer<typeof entrySchema>): LogEntry {

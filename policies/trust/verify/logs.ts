@@ -23,16 +23,16 @@ export function checkLogs(request: {
 }): LoggedEntry[] {
   const { entries, root, times, now, demand } = request;
   const logged = entries.map((entry) => {
-    const log = root.logs.find(({ id }) => id.equals(entry.logId));
-    if (log === undefined) return refuse("KL_BUNDLE_LOG_UNKNOWN", "The bundle has an entry of an unknown log.");
+    const log = findLog(entry, root);
+    const [name = ""] = log.names;
     // Without a proved time the entry might have been made at any time up to now, so now has to be inside.
     const moments = times.length > 0 ? times.map(({ time }) => time) : [now];
     if (!moments.every((time) => contains(log.window, time))) {
-      refuse("KL_BUNDLE_LOG_WINDOW", `The key of the log ${log.name} does not count at that time.`, { log: log.name });
+      refuse("KL_BUNDLE_LOG_WINDOW", `The key of the log ${name} does not count at that time.`, { log: name });
     }
     checkProof(entry, log, demand);
     checkSigner(entry, request);
-    return { log: log.name, index: entry.proof?.logIndex ?? entry.logIndex };
+    return { log: name, index: entry.proof?.logIndex ?? entry.logIndex };
   });
   const distinct = new Set(entries.map(({ logId }) => logId.toString("hex"))).size;
   const demanded = demand.logEntries ?? 0;
@@ -45,9 +45,18 @@ export function checkLogs(request: {
   return logged;
 }
 
+/** By the id in the entry, which the library compares with what was signed. KL_BUNDLE_LOG_UNKNOWN. */
+export function findLog({ logId }: LogEntry, root: TrustedRoot): RootLog {
+  const log = root.logs.find(({ id }) => id.equals(logId));
+  return (
+    log ?? refuse("KL_BUNDLE_LOG_UNKNOWN", "The bundle has an entry of a log that the trusted root does not name.")
+  );
+}
+
 function checkProof(entry: LogEntry, log: RootLog, demand: ProofDemand): void {
   const { proof } = entry;
-  const unbound = (what: string) => refuse("KL_BUNDLE_UNBOUND", `The log entry's ${what}.`, { log: log.name });
+  const [name = ""] = log.names;
+  const unbound = (what: string) => refuse("KL_BUNDLE_UNBOUND", `The log entry's ${what}.`, { log: name });
   if (!entry.promised && entry.integratedTime !== 0) unbound("time is signed by nobody");
   if (proof === undefined || proof.checkpoint === "") {
     if (demand.witnesses) refuse("KL_BUNDLE_WITNESSES", "The bundle's log entry has no checkpoint.");
@@ -58,11 +67,10 @@ function checkProof(entry: LogEntry, log: RootLog, demand: ProofDemand): void {
   const note = parseNote(proof.checkpoint);
   const checkpoint = parseCheckpoint(note);
   // Rekor v1 signs with the log's name and puts the number of the tree behind it in the first line.
-  if (checkpoint.origin !== log.name && !/^ - [0-9]+$/.test(checkpoint.origin.replace(log.name, ""))) {
-    refuse("KL_BUNDLE_CHECKPOINT", `The checkpoint is not one of the log ${log.name}.`, { log: log.name });
+  if (!log.names.includes(checkpoint.origin.replace(/ - [0-9]+$/, ""))) {
+    refuse("KL_BUNDLE_CHECKPOINT", `The checkpoint is not one of the log ${name}.`, { log: name });
   }
-  if (!isSignedBy(note, log))
-    refuse("KL_BUNDLE_CHECKPOINT", "The log has not signed its checkpoint.", { log: log.name });
+  if (!isSignedBy(note, log)) refuse("KL_BUNDLE_CHECKPOINT", "The log has not signed its checkpoint.", { log: name });
   if (checkpoint.size !== proof.treeSize) unbound("tree size is not that of its checkpoint");
   if (!checkpoint.root.equals(proof.rootHash)) unbound("root hash is not that of its checkpoint");
   // A promise signs the outer index, which counts over all trees of a Rekor v1; else only the proof's is authenticated.

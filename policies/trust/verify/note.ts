@@ -65,8 +65,13 @@ export function parseCheckpoint(note: SignedNote): Checkpoint {
  * Whether the log itself signed. Signatures by unknown names or keys are passed over, as the specification says; one
  * that claims to be by the log's key and is not spoils the note.
  */
-export function isSignedBy(note: SignedNote, log: { name: string; id: Buffer; publicKey: KeyObject }): boolean {
-  const claimed = note.signatures.filter(({ name, hint }) => name === log.name && hint.equals(log.id.subarray(0, 4)));
+export function isSignedBy(
+  note: SignedNote,
+  log: { names: readonly string[]; id: Buffer; publicKey: KeyObject },
+): boolean {
+  const claimed = note.signatures.filter(
+    ({ name, hint }) => log.names.includes(name) && hint.equals(log.id.subarray(0, 4)),
+  );
   const holds = (signature: NoteSignature) =>
     verify(hashFor(log.publicKey), Buffer.from(note.text), log.publicKey, signature.bytes);
   return claimed.length > 0 && claimed.every(holds);

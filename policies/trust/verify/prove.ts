@@ -4,7 +4,7 @@ import { bundleFromJSON } from "@sigstore/bundle";
 import { type SignedEntity, type TrustMaterial, toSignedEntity, VerificationError, Verifier } from "@sigstore/verify";
 import type { ParsedBundle } from "./bundle.ts";
 import type { Leaf } from "./certificate.ts";
-import { checkLogs } from "./logs.ts";
+import { checkLogs, findLog } from "./logs.ts";
 import { refuse } from "./refusal.ts";
 import type { TrustedRoot } from "./root.ts";
 import { checkTimes, clockStamp, timesOf } from "./time.ts";
@@ -53,11 +53,14 @@ export function prove(request: {
 
   const times = timesOf(entity);
   if (Number.isNaN(now.getTime())) refuse("KL_BUNDLE_KEY_WINDOW", "The caller's clock holds no time.");
+  checkTimes(times, demand.times ?? 0);
+  for (const entry of bundle.entries) if (root !== undefined) findLog(entry, root);
+  const key = claim.kind === "key" ? claim.key : claim.leaf.publicKey;
+  // First for the sake of the error: the library comes to the signature last, after logs that speak about it.
+  if (!signature.verifySignature(key)) refuse(...meanings.SIGNATURE_ERROR);
+
   const timestamps = times.length > 0 ? entity.timestamps : [clockStamp(now)];
   askLibrary({ ...entity, signature, timestamps }, claim, root, demand);
-  checkTimes(times, demand.times ?? 0);
-
-  const key = claim.kind === "key" ? claim.key : claim.leaf.publicKey;
   const certificate = claim.kind === "key" ? undefined : claim.leaf.der;
   const logged =
     root === undefined ? [] : checkLogs({ entries: bundle.entries, root, times, now, demand, key, certificate });
@@ -83,13 +86,17 @@ function askLibrary(entity: SignedEntity, claim: Claim, root: TrustedRoot | unde
     }
   } catch (error) {
     if (!(error instanceof VerificationError)) throw error;
-    const [code, message] =
-      meanings[error.code] ?? (["KL_BUNDLE_LOG", "A log entry of the bundle does not hold."] as const);
+    const [code, message] = meanings[error.code as keyof typeof meanings] ?? meanings.TLOG_BODY_ERROR;
     refuse(code, message);
   }
 }
 
-const meanings: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+const inclusion = [
+  "KL_BUNDLE_INCLUSION",
+  "The bundle does not prove that its entry is in the log, or the log did not sign that.",
+] as const;
+
+const meanings = {
   TIMESTAMP_ERROR: [
     "KL_BUNDLE_TIMESTAMP",
     "A timestamp of the bundle does not hold, or nobody whom the root names made it.",
@@ -99,4 +106,8 @@ const meanings: Readonly<Record<string, readonly [ErrorCode, string]>> = {
     "The certificate does not lead to the trusted root, or did not count at that time.",
   ],
   SIGNATURE_ERROR: ["KL_BUNDLE_SIGNATURE", "The signature does not hold for what the bundle signs."],
-};
+  TLOG_BODY_ERROR: ["KL_BUNDLE_LOG", "The log entry is about something else, or is there twice."],
+  TLOG_INCLUSION_PROOF_ERROR: inclusion,
+  TLOG_INCLUSION_PROMISE_ERROR: inclusion,
+  TLOG_MISSING_INCLUSION_ERROR: inclusion,
+} as const satisfies Record<string, readonly [ErrorCode, string]>;

@@ -67,22 +67,26 @@ function lintWindow(
 function lintLog(log: RawLog, named: boolean, report: Report): void {
   lintWindow(log.publicKey.validFor, "publicKey.validFor", report);
   if (log.hashAlgorithm !== "SHA2_256") report("KL_ROOT_FIELD", "hashAlgorithm", "not SHA2_256");
-  const name = log.baseUrl === undefined ? undefined : logName(log.baseUrl);
-  if (name === undefined) report("KL_ROOT_FIELD", "baseUrl", "not an http or https URL");
+  const names = log.baseUrl === undefined ? undefined : logNames(log.baseUrl);
+  if (names === undefined) report("KL_ROOT_FIELD", "baseUrl", "not an http or https URL");
   const key = readKey(log);
   const id = (log.checkpointKeyId ?? log.logId)?.keyId;
   if (key === undefined) report("KL_ROOT_KEY", "publicKey", "not a key of the kind that it says");
-  else if (id === undefined || !possibleIds(key, named ? name : undefined).some((possible) => possible.equals(id))) {
+  else if (id === undefined || !possibleIds(key, named ? (names ?? []) : []).some((possible) => possible.equals(id))) {
     report("KL_ROOT_LOG_ID", "logId", "not the hash of the log's key");
   }
 }
 
-/** `https://log.example/2026/` is `log.example/2026`, without a port: the origin in the log's checkpoints. */
-export function logName(baseUrl: string): string | undefined {
+/**
+ * `https://log.example:8000/2026/` signs checkpoints as `log.example/2026` or, as Rekor v1 does it, with the port.
+ * Undefined: no such URL.
+ */
+export function logNames(baseUrl: string): readonly string[] | undefined {
   if (!URL.canParse(baseUrl)) return undefined;
-  const { protocol, hostname, pathname, username, search, hash } = new URL(baseUrl);
+  const { protocol, host, hostname, pathname, username, search, hash } = new URL(baseUrl);
   if ((protocol !== "https:" && protocol !== "http:") || username || search || hash) return undefined;
-  return `${hostname}${pathname.replace(/\/$/, "")}`;
+  const path = pathname.replace(/\/$/, "");
+  return [...new Set([`${hostname}${path}`, `${host}${path}`])];
 }
 
 export function readKey({ publicKey: { rawBytes, keyDetails } }: RawLog): KeyObject | undefined {
@@ -114,15 +118,15 @@ const keyKinds: Readonly<Record<string, (key: KeyObject) => boolean>> = {
 };
 
 /** RFC 6962's log id, and for logs that sign checkpoints the key id of C2SP signed-note (name, newline, type, key). */
-function possibleIds(key: KeyObject, name: string | undefined): Buffer[] {
+function possibleIds(key: KeyObject, names: readonly string[]): Buffer[] {
   const spki = key.export({ format: "der", type: "spki" });
-  const ids = [createHash("sha256").update(spki).digest()];
-  if (name === undefined) return ids;
-  const noted = (type: number, bytes: Buffer) =>
+  const noted = (name: string, type: number, bytes: Buffer) =>
     createHash("sha256").update(`${name}\n`).update(Buffer.of(type)).update(bytes).digest();
-  if (key.asymmetricKeyType === "ed25519") ids.push(noted(1, rawEd25519(key)));
-  if (key.asymmetricKeyType === "ec") ids.push(noted(2, spki));
-  return ids;
+  return [
+    createHash("sha256").update(spki).digest(),
+    ...(key.asymmetricKeyType === "ed25519" ? names.map((name) => noted(name, 1, rawEd25519(key))) : []),
+    ...(key.asymmetricKeyType === "ec" ? names.map((name) => noted(name, 2, spki)) : []),
+  ];
 }
 
 /** Leaf first (for a timestamp authority), then each certificate's issuer, ending in one that signed itself. */

@@ -4,7 +4,7 @@ import { TrustedRoot as TrustedRootMessage } from "@sigstore/protobuf-specs";
 import { type TrustMaterial, toTrustMaterial } from "@sigstore/verify";
 import { firstIssue } from "../shape.ts";
 import type { Profile } from "./bundle.ts";
-import { lint, logName, type RootProblem, readKey } from "./root-lint.ts";
+import { lint, logNames, type RootProblem, readKey } from "./root-lint.ts";
 import { type RawLog, type RawRoot, rootSchema, withoutNulls } from "./root-schema.ts";
 
 export type { RootProblem };
@@ -16,8 +16,8 @@ export interface Window {
 }
 
 export interface RootLog {
-  /** The name under which it signs checkpoints: its URL without scheme and port. */
-  readonly name: string;
+  /** The first is its URL without scheme and port. */
+  readonly names: readonly string[];
   readonly id: Buffer;
   readonly publicKey: KeyObject;
   readonly window: Window;
@@ -88,7 +88,7 @@ function readRoot(bytes: Uint8Array): { json?: unknown; raw?: RawRoot; problems:
 function readLog(log: RawLog): RootLog {
   const { start, end } = log.publicKey.validFor!;
   return {
-    name: logName(log.baseUrl!)!,
+    names: logNames(log.baseUrl!)!,
     id: (log.checkpointKeyId ?? log.logId)!.keyId,
     publicKey: readKey(log)!,
     window: { start: start!, ...(end ? { end } : {}) },
