@@ -3,10 +3,13 @@ import { checkVariantManifest, type KernelIndex, parseKernelIndex, parseVariantM
 import {
   type AcceptedStatement,
   assertAllowed,
+  describeBundle,
   type Evidence,
   judge,
   type KernelFacts,
+  type PayloadKind,
   type Policy,
+  type VariantFacts,
   type Verdict,
 } from "@kernlock/policies/trust";
 import type { Cache } from "./cache.ts";
@@ -94,7 +97,22 @@ export function kernelFacts(kernel: ReadKernel, locked: Pick<LockedKernel, "inde
     version: kernel.index.version,
     index: locked.index.digest,
     source: { repository: kernel.index.source, revision: kernel.index.revision },
-    variants: kernel.variants.map(({ locked: { key, manifest } }) => ({ key, manifest: manifest.digest })),
+    license: kernel.index.licenses,
+    variants: kernel.variants.map(({ locked: { key, manifest }, variant }) => ({
+      key,
+      manifest: manifest.digest,
+      contents: variantContents(variant),
+    })),
+  };
+}
+
+/** What rules about the kernel itself ask for. */
+function variantContents({ backend, files, license }: Variant): NonNullable<VariantFacts["contents"]> {
+  const kinds: readonly PayloadKind[] = ["shared-object", "device-image"];
+  return {
+    payloads: kinds.filter((kind) => files.some((file) => file.kind === kind)),
+    ptx: backend.kind === "cuda" && backend.ptx.length > 0,
+    license,
   };
 }
 
@@ -105,14 +123,18 @@ export async function judgeLocked(request: {
   readonly policy: Policy;
   readonly cache: Cache;
   readonly now: Date;
+  /** Numbers of feeds below which none is taken. */
+  readonly seen?: Readonly<Record<string, number>> | undefined;
 }): Promise<Verdict> {
-  const { kernel, locked, policy, cache, now } = request;
+  const { kernel, locked, policy, cache, now, seen = {} } = request;
   const evidence = await Promise.all(
-    locked.statements.map(
-      async ({ subject, bundle }): Promise<Evidence> => ({ subject, bundle: await cache.read(bundle) }),
-    ),
+    locked.statements.map(async (statement): Promise<Evidence> => {
+      const bundle = await cache.read(statement.bundle);
+      checkDescription(kernel.name, statement, bundle);
+      return { subject: statement.subject, bundle };
+    }),
   );
-  return judge({ policy, kernel: kernelFacts(kernel, locked), evidence, now });
+  return judge({ policy, kernel: kernelFacts(kernel, locked), evidence, now, seen });
 }
 
 /** Refuses a kernel that the policy refuses, and one whose evidence is not exactly what the lock pins. */
@@ -127,6 +149,7 @@ export function assertPinned(verdict: Verdict, kernel: ReadKernel, locked: Locke
     });
   }
   if (trust.builder !== locked.builder) refuse("KL_LOCK_BUILDER", name, "the lock pins another builder");
+  const key = ({ bundle, subject }: LockedStatement) => `${bundle.digest} ${subject}`;
   const same = (a: LockedStatement, b: LockedStatement | undefined) =>
     b !== undefined &&
     a.scope === b.scope &&
@@ -134,12 +157,34 @@ export function assertPinned(verdict: Verdict, kernel: ReadKernel, locked: Locke
     a.predicateType === b.predicateType &&
     a.subject === b.subject &&
     a.payload === b.payload &&
+    a.signer === b.signer &&
     a.bundle.digest === b.bundle.digest &&
     a.bundle.size === b.bundle.size;
-  const equal = trust.statements.length === locked.statements.length;
-  if (!equal || !locked.statements.every((statement, i) => same(statement, trust.statements[i]))) {
-    refuse("KL_LOCK_STATEMENT", name, "a statement that the lock pins is another one, or says what the policy ignores");
+  // Provenance has to be exactly what is pinned. Of other evidence more may be pinned than today's policy asks for: an
+  // operator's policy, or that of another machine, may ask for it. What counted has to be what stands in the lock.
+  const accepted = new Map(trust.statements.map((statement) => [key(statement), statement]));
+  for (const statement of locked.statements) {
+    const found = accepted.get(key(statement));
+    accepted.delete(key(statement));
+    if (found === undefined && statement.signer !== undefined) continue;
+    if (!same(statement, found)) refuseStatement(name);
   }
+  if (accepted.size > 0) refuseStatement(name);
+}
+
+const refuseStatement = (name: string): never =>
+  refuse("KL_LOCK_STATEMENT", name, "a statement that the lock pins is another one, or says what the policy ignores");
+
+/** What the lock says of a statement has to be so, also where no rule asks for the statement and nobody verifies it. */
+function checkDescription(name: string, statement: LockedStatement, bundle: Uint8Array): void {
+  if (statement.signer === undefined) return;
+  const described = describeBundle(bundle);
+  const right =
+    described !== null &&
+    described.payload === statement.payload &&
+    described.predicateType === statement.predicateType &&
+    described.subjects.includes(statement.subject);
+  if (!right) refuseStatement(name);
 }
 
 /** What a lock writes down of a verdict's evidence. KL_LOCK_BUILDER: the statements disagree about who built. */
@@ -147,22 +192,24 @@ export function trustOf(
   name: string,
   accepted: readonly AcceptedStatement[],
 ): Pick<LockedKernel, "signers" | "builder" | "statements"> {
-  const builders = [...new Set(accepted.map(({ builder }) => builder))];
+  const provenance = accepted.filter(({ builder }) => builder !== undefined);
+  const builders = [...new Set(provenance.map(({ builder }) => builder))];
   const [builder] = builders;
   if (builder === undefined || builders.length > 1) {
     return refuse("KL_LOCK_BUILDER", name, "its statements name several builders", { builders });
   }
   return {
-    signers: [...new Set(accepted.map(({ signer }) => signer))].sort(),
+    signers: [...new Set(provenance.map(({ signer }) => signer))].sort(),
     builder,
     statements: accepted
-      .map(({ scope, variant, predicateType, subject, payload, bundle }) => ({
+      .map(({ scope, variant, predicateType, subject, payload, bundle, signer, builder: by }) => ({
         scope,
         ...(variant === null ? {} : { variant }),
         predicateType,
         subject,
         payload,
         bundle,
+        ...(by === undefined ? { signer } : {}),
       }))
       .sort((a, b) => (statementKey(a) < statementKey(b) ? -1 : 1)),
   };

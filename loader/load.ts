@@ -9,7 +9,7 @@ import {
   type VariantFile,
 } from "@kernlock/kernels/format";
 import { checkSharedObject, inspectElf } from "@kernlock/kernels/inspect";
-import type { Policy, Verdict } from "@kernlock/policies/trust";
+import { allowedLibraries, type Policy, type Verdict } from "@kernlock/policies/trust";
 import type { Cache } from "./cache.ts";
 import { assertPinned, judgeLocked, type ReadKernel, readContents } from "./contents.ts";
 import { misfit } from "./fit.ts";
@@ -45,8 +45,8 @@ type Variant = ReadKernel["variants"][number];
 /** KL_ABI of kernlock.h. */
 const abiVersion = 0;
 
-/** Libraries that a kernel may need: the C library and its mathematics, nothing else. */
-const allowedLibraries = ["libc.so.6", "libm.so.6"];
+/** Libraries that a kernel may need: the C library and its mathematics, nothing else. A policy can only take away. */
+const knownLibraries = ["libc.so.6", "libm.so.6"];
 
 /** Largest payload that is sealed; what is pinned may lie about nothing else, but may be absurd. */
 const maxPayload = 1 << 30;
@@ -73,7 +73,7 @@ export async function loadKernels(request: Request): Promise<Loaded> {
   };
   try {
     for (const [name, locked] of selected(lock, names)) {
-      const record = recorder(request, name, locked, audit);
+      const record = recorder(request, name, locked, audit, () => verdicts.get(name));
       const kernel = await record(null, [], () => admit(request, name, locked, verdicts));
       const fitting = kernel.variants.filter((variant) => {
         const reason = misfit(variant.variant, request.machine);
@@ -115,7 +115,7 @@ async function admit(
   const [problem] = lockProblems(lock, policy, frozen ?? false);
   if (problem) throw problem;
   const kernel = await readContents(name, locked, cache);
-  const verdict = await judgeLocked({ kernel, locked, policy, cache, now });
+  const verdict = await judgeLocked({ kernel, locked, policy, cache, now, seen: lock.advisories });
   verdicts.set(name, verdict);
   assertPinned(verdict, kernel, locked);
   return kernel;
@@ -136,7 +136,7 @@ async function seal(
       const sealed = await sealFile(request, native, `${name}/${file.path}`, file);
       files.push(sealed);
       await request.onSealed?.(sealed);
-      checkSealed(name, native, sealed, variant);
+      checkSealed(name, native, sealed, variant, allowedLibraries(request.policy, name));
     }
   } catch (error) {
     for (const { fd } of files) closeSync(fd);
@@ -192,7 +192,13 @@ async function sealFile({ cache }: Request, native: Native, label: string, file:
 }
 
 /** Only here is it known what was sealed: seals, size, digest, and then what the system's loader would make of it. */
-function checkSealed(name: string, native: Native, file: SealedFile, { variant }: Variant): void {
+function checkSealed(
+  name: string,
+  native: Native,
+  file: SealedFile,
+  { variant }: Variant,
+  allowed?: readonly string[],
+): void {
   if ((native.seals(file.fd) & requiredSeals) !== requiredSeals) {
     fail("KL_SEAL_UNAVAILABLE", `The memory file of ${name}/${file.path} is not sealed.`);
   }
@@ -207,14 +213,20 @@ function checkSealed(name: string, native: Native, file: SealedFile, { variant }
     refuse("KL_LOAD_KIND", name, `${file.path} is a ${file.kind}, which this program cannot load yet`);
   }
   checkSharedObject(inspectElf(bytes), {
-    allowedLibraries,
+    allowedLibraries: knownLibraries.filter((library) => allowed?.includes(library) ?? true),
     libcMaximum: variant.platform.libc.minimum,
     exports: ["kl_get_api"],
   });
 }
 
 /** Runs a step and leaves one audit line: for a step about a variant in any case, for others when they refuse. */
-function recorder({ lock, policy, now, onAudit }: Request, name: string, locked: LockedKernel, audit: AuditLine[]) {
+function recorder(
+  { lock, policy, now, onAudit }: Request,
+  name: string,
+  locked: LockedKernel,
+  audit: AuditLine[],
+  judged: () => Verdict | undefined,
+) {
   return async <T>(variant: Variant | null, files: readonly VariantFile[], step: () => T | Promise<T>): Promise<T> => {
     const write = (verdict: AuditLine["verdict"], code?: ErrorCode): void => {
       const line: AuditLine = {
@@ -229,7 +241,9 @@ function recorder({ lock, policy, now, onAudit }: Request, name: string, locked:
         signers: locked.signers,
         builder: locked.builder,
         policy: policy.digest,
+        ...(policy.above === undefined ? {} : { operatorPolicy: policy.above.digest }),
         lockPolicy: lock.policy,
+        ...waiversOf(judged()),
         verdict,
         ...(code === undefined ? {} : { code }),
       };
@@ -245,6 +259,13 @@ function recorder({ lock, policy, now, onAudit }: Request, name: string, locked:
       throw error;
     }
   };
+}
+
+/** A load that only somebody's signed word allowed says so for good. */
+function waiversOf(verdict: Verdict | undefined): Pick<AuditLine, "mode" | "waivers"> {
+  if (verdict === undefined || verdict.waivers.length === 0) return {};
+  const waivers = [...new Set(verdict.waivers.map(({ payload }) => payload))];
+  return { ...(verdict.mode === "break-glass" ? { mode: verdict.mode } : {}), waivers };
 }
 
 function refuse(code: ErrorCode, name: string, what: string, details: Record<string, unknown> = {}): never {

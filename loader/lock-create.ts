@@ -16,18 +16,19 @@ import {
   parseVariantManifest,
   type RegistryClient,
 } from "@kernlock/kernels/oci";
-import { assertAllowed, type Evidence, judge, type Policy } from "@kernlock/policies/trust";
+import { assertAllowed, auditBases, type Evidence, judge, type Policy } from "@kernlock/policies/trust";
 import semver from "semver";
 import type { Cache } from "./cache.ts";
 import { kernelFacts, type ReadKernel, trustOf } from "./contents.ts";
 import { diffLocks } from "./diff.ts";
 import { formatLock } from "./lock.ts";
-import type { Change, Lock, LockedKernel, LockedVariant, Manifest, Pin } from "./types.ts";
+import type { Change, Lock, LockedKernel, LockedModel, LockedVariant, Manifest, Pin } from "./types.ts";
 import { lockProblems } from "./verify.ts";
 
 /** More bundles on one manifest than anybody needs are an attempt to keep us busy. */
 const maxBundles = 64;
 const maxBundleBytes = 4 << 20;
+const maxSubjects = 128;
 
 export interface LockResult {
   readonly lock: Lock;
@@ -51,6 +52,8 @@ interface Request {
   /** The lock to start from: its versions stay where they still satisfy the ranges, unless `update`. */
   readonly previous?: Lock;
   readonly update?: boolean;
+  /** Files of a model to pin; null for none. Left out, what the previous lock pins stays. */
+  readonly model?: LockedModel | null;
 }
 
 /**
@@ -61,22 +64,29 @@ interface Request {
  */
 export async function createLock(request: Request): Promise<LockResult> {
   const { manifest, policy, registry, previous } = request;
+  const model = request.model === undefined ? previous?.model : (request.model ?? undefined);
   if (registry.origin !== manifest.registry) {
     fail("KL_LOCK_REGISTRY", `kernels.json names the registry ${manifest.registry}, and this is ${registry.origin}.`, {
       remedy: "Ask the registry that kernels.json names.",
     });
   }
   const missingVariants: string[] = [];
+  const sequences: Record<string, number> = {};
   const names = Object.keys(manifest.kernels).sort();
   const locked = await Promise.all(
     names.map(
-      async (name): Promise<[string, LockedKernel]> => [name, await lockKernel(request, name, missingVariants)],
+      async (name): Promise<[string, LockedKernel]> => [
+        name,
+        await lockKernel(request, name, missingVariants, sequences),
+      ],
     ),
   );
   const lock: Lock = {
     lockVersion: 1,
     registry: { origin: manifest.registry },
     policy: policy.digest,
+    ...(Object.keys(sequences).length === 0 ? {} : { advisories: sequences }),
+    ...(model === undefined ? {} : { model }),
     kernels: Object.fromEntries(locked),
   };
   const [problem] = lockProblems(lock, policy, false);
@@ -91,7 +101,12 @@ export async function createLock(request: Request): Promise<LockResult> {
   };
 }
 
-async function lockKernel(request: Request, name: string, missingVariants: string[]): Promise<LockedKernel> {
+async function lockKernel(
+  request: Request,
+  name: string,
+  missingVariants: string[],
+  sequences: Record<string, number>,
+): Promise<LockedKernel> {
   const { manifest, policy, registry, cache, now } = request;
   const version = await resolveVersion(request, name);
   const { bytes, pin: index } = await document(registry, name, version);
@@ -115,20 +130,22 @@ async function lockKernel(request: Request, name: string, missingVariants: strin
     wanted.map(({ variant, manifest: entry }) => lockVariant(request, { name, version, variant }, entry)),
   );
   const kernel: ReadKernel = { name, index: facts, variants };
-  const evidence = await Promise.all(
-    [index, ...variants.map(({ locked }) => locked.manifest)].map((subject) => bundlesOf(registry, name, subject)),
-  );
-  const verdict = judge({ policy, kernel: kernelFacts(kernel, { index }), evidence: evidence.flat(), now });
+  const evidence = await gather(request, name, [index.digest, ...variants.map(({ locked }) => locked.manifest.digest)]);
+  const seen = request.previous?.advisories ?? {};
+  const verdict = judge({ policy, kernel: kernelFacts(kernel, { index }), evidence, now, seen });
   assertAllowed(verdict, { name, version });
   const trust = trustOf(name, verdict.accepted);
 
   await cache.put(index, bytes);
   for (const { bundle } of trust.statements) {
-    const found = evidence.flat().find((item) => digestOf(item.bundle) === bundle.digest);
+    const found = evidence.find((item) => digestOf(item.bundle) === bundle.digest);
     if (found) await cache.put(bundle, found.bundle);
   }
   const abi = variants[0]?.variant.abi ?? 0;
   if (variants.some(({ variant }) => variant.abi !== abi)) refuse("KL_LOCK_ABI", name, "its variants differ in ABI");
+  for (const [feed, sequence] of Object.entries(verdict.sequences)) {
+    if (!feed.startsWith("operator:")) sequences[feed] = sequence;
+  }
   return {
     version,
     index,
@@ -166,17 +183,32 @@ async function lockVariant(
   return { locked: { key: place.variant, manifest: pin, config, files }, variant };
 }
 
+/** What is attached to the manifests, and to those of earlier versions to which chains of delta audits lead. */
+async function gather({ registry, policy, now }: Request, name: string, subjects: Digest[]): Promise<Evidence[]> {
+  const asked = new Set<Digest>();
+  const evidence: Evidence[] = [];
+  for (let wanted = subjects; wanted.length > 0; ) {
+    if (asked.size + wanted.length > maxSubjects) {
+      refuse("KL_LOCK_REFERRERS", name, `its delta audits lead to more than ${maxSubjects} manifests`);
+    }
+    for (const digest of wanted) asked.add(digest);
+    evidence.push(...(await Promise.all(wanted.map((digest) => bundlesOf(registry, name, digest)))).flat());
+    wanted = auditBases({ policy, evidence, now }).filter((digest) => !asked.has(digest));
+  }
+  return evidence;
+}
+
 /** The bundles that are attached to a manifest. */
-async function bundlesOf(registry: RegistryClient, name: string, subject: Pin): Promise<Evidence[]> {
-  const referrers = await registry.referrers(name, subject.digest, mediaTypes.bundle);
+async function bundlesOf(registry: RegistryClient, name: string, subject: Digest): Promise<Evidence[]> {
+  const referrers = await registry.referrers(name, subject, mediaTypes.bundle);
   if (referrers.length > maxBundles) {
-    refuse("KL_LOCK_REFERRERS", name, `${referrers.length} bundles are attached to ${subject.digest}`);
+    refuse("KL_LOCK_REFERRERS", name, `${referrers.length} bundles are attached to ${subject}`);
   }
   return Promise.all(referrers.map(({ digest }) => bundleOf(registry, name, subject, digest)));
 }
 
 /** A broken attachment is bad evidence, which the judge says; it must not keep the good ones from being heard. */
-async function bundleOf(registry: RegistryClient, name: string, subject: Pin, referrer: Digest): Promise<Evidence> {
+async function bundleOf(registry: RegistryClient, name: string, subject: Digest, referrer: Digest): Promise<Evidence> {
   try {
     const attached = parseBundleManifest((await registry.getManifest(name, referrer)).bytes);
     const { digest, size } = attached.bundle;
@@ -185,7 +217,7 @@ async function bundleOf(registry: RegistryClient, name: string, subject: Pin, re
   } catch (error) {
     const broken = /^KL_(JSON_|OCI_(BUNDLE|MEDIA_TYPE|TOO_LARGE|SIZE|DIGEST_MISMATCH|BLOB_MISSING))/;
     if (error instanceof KernlockError && broken.test(error.code)) {
-      return { subject: subject.digest, bundle: new Uint8Array() };
+      return { subject, bundle: new Uint8Array() };
     }
     throw error;
   }

@@ -1,4 +1,12 @@
-import { checkShape, fail, fields, KernlockError, parseStrictJson, prettyJson } from "@kernlock/kernels/format";
+import {
+  checkShape,
+  fail,
+  fields,
+  isDigest,
+  KernlockError,
+  parseStrictJson,
+  prettyJson,
+} from "@kernlock/kernels/format";
 import semver from "semver";
 import { z } from "zod";
 import { origin } from "./manifest.ts";
@@ -8,7 +16,7 @@ const what = "kernels.lock";
 
 /** Fields that later versions will fill; a lock that has one of them today was not written by this program. */
 const reserved = {
-  lock: ["advisories", "checkpoint", "log", "model"],
+  lock: ["checkpoint", "log"],
   registry: ["keys"],
   kernel: ["advisory", "logIndex"],
 } as const;
@@ -28,8 +36,14 @@ const statement = z
     subject: fields.digest,
     payload: fields.digest,
     bundle: pin,
+    signer: fields.line.optional(),
   })
   .refine(({ scope, variant }) => (scope === "variant") === (variant !== undefined), "has a scope without its variant");
+/** A fingerprint, or issuer and subject of a certificate. */
+const signer = fields.line.refine(
+  (text) => isDigest(text) || / ./.test(text),
+  "is neither a fingerprint nor an identity",
+);
 const variant = z.strictObject({
   key: fields.variantKey,
   manifest: pin,
@@ -48,13 +62,24 @@ const schema = z.strictObject({
   lockVersion: z.literal(1),
   registry: z.strictObject({ origin }),
   policy: fields.digest,
+  advisories: z.record(z.string().max(128), z.number().int().positive()).optional(),
+  model: z
+    .strictObject({
+      name: fields.line,
+      files: sorted(
+        z.strictObject({ path: fields.filePath, digest: fields.digest, size: fields.size }),
+        ({ path }) => path,
+        4096,
+      ).refine((files) => files.length > 0, "names no file"),
+    })
+    .optional(),
   kernels: z.record(
     fields.packageName,
     z.strictObject({
       version: fields.version,
       index: pin,
       abi: z.number().int().nonnegative(),
-      signers: sorted(fields.digest, String),
+      signers: sorted(signer, String),
       builder: fields.line,
       source: z.strictObject({ repository: fields.line, revision: fields.line }),
       statements: sorted(statement as z.ZodType<StatementShape>, statementKey),
@@ -65,8 +90,12 @@ const schema = z.strictObject({
 type StatementShape = z.infer<typeof statement>;
 
 /** The order of statements in a lock: the index first, then by variant, then by what was signed. */
-export function statementKey(statement: { readonly variant?: string | undefined; readonly payload: string }): string {
-  return `${statement.variant ?? ""} ${statement.payload}`;
+export function statementKey(statement: {
+  readonly variant?: string | undefined;
+  readonly payload: string;
+  readonly bundle: { readonly digest: string };
+}): string {
+  return `${statement.variant ?? ""} ${statement.payload} ${statement.bundle.digest}`;
 }
 
 /**

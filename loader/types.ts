@@ -39,14 +39,16 @@ export interface LockedStatement {
   readonly subject: Digest;
   readonly payload: Digest;
   readonly bundle: Pin;
+  /** Who signed it, where that is not the publisher: an auditor, a tester, somebody who built again. */
+  readonly signer?: string;
 }
 
 export interface LockedKernel {
   readonly version: string;
   readonly index: Pin;
   readonly abi: number;
-  /** Fingerprints of the keys that signed the pinned statements, sorted. */
-  readonly signers: readonly Digest[];
+  /** Publishers that signed the pinned provenance, sorted: fingerprints, or issuer and subject of a certificate. */
+  readonly signers: readonly string[];
   readonly builder: string;
   readonly source: KernelSource;
   readonly statements: readonly LockedStatement[];
@@ -59,13 +61,26 @@ export interface Lock {
   readonly registry: { readonly origin: string };
   /** Digest of the policy under which the lock was made. */
   readonly policy: Digest;
+  /** Of each feed of advisories or revocations, the number that was in force; an older one is refused from then on. */
+  readonly advisories?: Readonly<Record<string, number>>;
+  /** The files of the model, where they are pinned too. */
+  readonly model?: LockedModel;
   readonly kernels: Readonly<Record<string, LockedKernel>>;
 }
 
-/** One difference between two locks. `trust` changes (signer, builder, source, registry) want a person's yes. */
+export interface LockedModel {
+  /** For people: the folder's or checkpoint's name. */
+  readonly name: string;
+  readonly files: readonly (Pin & { readonly path: string })[];
+}
+
+/** One difference between two locks. `trust` changes (signer, builder, source, registry, policy) want a person's yes. */
 export interface Change {
   readonly kernel: string | null;
   readonly what:
+    | "auditors"
+    | "advisories"
+    | "model"
     | "added"
     | "removed"
     | "version"
@@ -132,7 +147,7 @@ export interface SealedKernel {
   readonly manifest: Digest;
   readonly variantKey: string;
   readonly variant: Variant;
-  readonly signers: readonly Digest[];
+  readonly signers: readonly string[];
   /** The payload files. */
   readonly files: readonly SealedFile[];
 }
@@ -156,9 +171,14 @@ export interface AuditLine {
   readonly index: Digest;
   readonly manifest: Digest | null;
   readonly files: readonly { readonly path: string; readonly digest: Digest }[];
-  readonly signers: readonly Digest[];
+  readonly signers: readonly string[];
   readonly builder: string;
   readonly policy: Digest;
+  /** The policy above the project's, where there is one. */
+  readonly operatorPolicy?: Digest;
+  /** "break-glass" where only a signed order let it pass, with the digests of what was signed. */
+  readonly mode?: "break-glass";
+  readonly waivers?: readonly Digest[];
   readonly lockPolicy: Digest;
   readonly verdict: "allow" | "refuse";
   readonly code?: ErrorCode;

@@ -1,5 +1,5 @@
 import { KernlockError } from "@kernlock/kernels/format";
-import type { Policy, Verdict } from "@kernlock/policies/trust";
+import { allPolicies, type Policy, type Verdict } from "@kernlock/policies/trust";
 import type { Cache } from "./cache.ts";
 import { assertPinned, judgeLocked, readContents } from "./contents.ts";
 import type { KernelReport, Lock, LockedKernel, VerifyReport } from "./types.ts";
@@ -21,7 +21,7 @@ export async function verifyLocked(request: {
   const problems = lockProblems(lock, policy, request.frozen ?? false);
   const kernels: KernelReport[] = [];
   for (const [name, locked] of selected(lock, request.names)) {
-    kernels.push(await verifyKernel({ name, locked, policy, cache, now }));
+    kernels.push(await verifyKernel({ name, locked, policy, cache, now, seen: lock.advisories }));
   }
   return {
     ok: problems.length === 0 && kernels.every(({ ok }) => ok),
@@ -43,8 +43,9 @@ async function verifyKernel(request: {
   readonly policy: Policy;
   readonly cache: Cache;
   readonly now: Date;
+  readonly seen: Lock["advisories"];
 }): Promise<KernelReport> {
-  const { name, locked, policy, cache, now } = request;
+  const { name, locked, policy, cache, now, seen } = request;
   const problems: KernlockError[] = [];
   const attempt = async <T>(step: () => T | Promise<T>): Promise<T | null> => {
     try {
@@ -58,7 +59,7 @@ async function verifyKernel(request: {
   const kernel = await attempt(() => readContents(name, locked, cache));
   let verdict: Verdict | null = null;
   if (kernel) {
-    verdict = await attempt(() => judgeLocked({ kernel, locked, policy, cache, now }));
+    verdict = await attempt(() => judgeLocked({ kernel, locked, policy, cache, now, seen }));
     if (verdict) await attempt(() => assertPinned(verdict as Verdict, kernel, locked));
   }
   let filesChecked = 0;
@@ -72,8 +73,8 @@ async function verifyKernel(request: {
 /** What is wrong with a lock as a whole, under a policy. */
 export function lockProblems(lock: Lock, policy: Policy, frozen: boolean): KernlockError[] {
   const problems: KernlockError[] = [];
-  const allowed = policy.registry?.origin;
-  if (allowed !== undefined && allowed !== lock.registry.origin) {
+  for (const allowed of allPolicies(policy).flatMap(({ registry }) => registry?.origin ?? [])) {
+    if (allowed === lock.registry.origin) continue;
     problems.push(
       new KernlockError(
         "KL_POLICY_REGISTRY",

@@ -72,7 +72,7 @@ describe("a change of trust is said", () => {
     const both = policyOf({ publisher: key, other });
     const result = await again({ policy: both, previous: lock, update: true });
     expect(result.trustChanged).toBe(true);
-    expect(result.changes.filter(({ trust }) => trust)).toEqual([
+    expect(result.changes.filter(({ trust, what }) => trust && what !== "policy")).toEqual([
       {
         kernel: "acme/norm",
         what: "signers",
@@ -100,7 +100,7 @@ describe("a change of trust is said", () => {
     expect(of(() => ({ version: "1.0.1", source: { ...source, revision: "x" } }))).toEqual(["version"]);
     expect(of(({ index }) => ({ index: { ...index, digest: lock.policy } }))).toEqual(["content!"]);
     expect(of(() => ({}), { registry: { origin: "https://other.example" } })).toEqual(["registry!"]);
-    expect(of(() => ({}), { policy: lock.kernels["acme/norm"]!.index.digest })).toEqual(["policy"]);
+    expect(of(() => ({}), { policy: lock.kernels["acme/norm"]!.index.digest })).toEqual(["policy!"]);
     expect(diffLocks(lock, { ...lock, kernels: {} }).map(({ what }) => what)).toEqual(["removed", "removed"]);
   });
 });
@@ -161,7 +161,8 @@ describe("an edited lock is not read", () => {
       edited((l) => (l.kernels["acme/norm"].variants[0].files[0].path = "../x")),
     ],
     ["a reserved field", "KL_LOCK_RESERVED", edited((l) => (l.checkpoint = "x"))],
-    ["a model pin", "KL_LOCK_RESERVED", edited((l) => (l.model = {}))],
+    ["a model pin that names no file", "KL_LOCK_FIELD", edited((l) => (l.model = { name: "x", files: [] }))],
+    ["a feed's number that is none", "KL_LOCK_FIELD", edited((l) => (l.advisories = { osv: 0 }))],
     ["registry keys", "KL_LOCK_RESERVED", edited((l) => (l.registry.keys = []))],
     ["a log index", "KL_LOCK_RESERVED", edited((l) => (l.kernels["acme/norm"].logIndex = 1))],
     ["another version", "KL_LOCK_VERSION", edited((l) => (l.lockVersion = 2))],

@@ -3,7 +3,7 @@ import { openFeed } from "./advisories/feeds.ts";
 import { revocationsFrom } from "./advisories/revocations.ts";
 import { auditOf, violations } from "./audits/audit.ts";
 import { meet } from "./judge/demands.ts";
-import { type Claim, claimsOf, isHeard, type Opened, open, provenanceOf } from "./judge/evidence.ts";
+import { type Claim, claimsOf, isHeard, type Opened, open, provenanceOf, signerId } from "./judge/evidence.ts";
 import { judgeAdvisories, judgeGates } from "./judge/gates.ts";
 import { judgeProvenance } from "./judge/provenance.ts";
 import { allOf, firstProblem, leaf, problem, waive } from "./judge/tree.ts";
@@ -147,7 +147,7 @@ function publishersOf(
       isHeard(item) &&
       digests.has(item.subject) &&
       provenanceOf(item.signed.statement) &&
-      includesSigner(policy, allowed, item.signed.signer.keyId)
+      includesSigner(policy, allowed, signerId(item.signed.signer))
         ? [item.principal]
         : [],
     ),

@@ -1,9 +1,11 @@
-import { type Digest, digestOf, type ErrorCode, fail } from "@kernlock/kernels/format";
+import { type Digest, digestOf, type ErrorCode, fail, KernlockError } from "@kernlock/kernels/format";
 import { trustedKey } from "./keys.ts";
 import { type DemandText, type PolicyText, policySchema } from "./policy/schema.ts";
 import { readYaml } from "./policy/yaml.ts";
 import { firstIssue } from "./shape.ts";
 import type { Authority, Criterion, Demand, Documents, Feed, Policy, Principal, Rule, TrustedKey } from "./types.ts";
+import { parseTrustedRoot, type TrustedRoot } from "./verify/root.ts";
+import type { TrustedIdentity } from "./verify/types.ts";
 
 function refuse(code: ErrorCode, message: string): never {
   return fail(code, message, { remedy: "Correct the policy file; docs/policy.md describes it." });
@@ -18,7 +20,7 @@ export function policyDigest(policy: Uint8Array | string): Digest {
  * Reads `kernels.policy.yaml`. A policy means what a person reads in it: no aliases, anchors, tags, merge keys,
  * duplicate or unknown fields, and one document.
  * Throws KL_POLICY_SYNTAX (YAML), KL_POLICY_FIELD (form), KL_POLICY_KEY (a key), KL_POLICY_PRINCIPAL (who owns a key),
- * KL_POLICY_CRITERIA (an unknown criterion, or a circle of them), KL_POLICY_REFERENCE (an unknown key or principal),
+ * KL_POLICY_ROOT (a trusted root), KL_POLICY_CRITERIA (an unknown criterion, or a circle of them), KL_POLICY_REFERENCE (an unknown key or principal),
  * KL_POLICY_THRESHOLD (more people demanded than are named).
  */
 export function parsePolicy(policy: Uint8Array | string): Policy {
@@ -28,8 +30,13 @@ export function parsePolicy(policy: Uint8Array | string): Policy {
   }
   const written = parsed.data;
   const keys = readKeys(written.keys);
-  const owners = readPrincipals(written.principals ?? {}, keys);
-  const names = { keys, owners };
+  const roots = readRoots(written.roots ?? {});
+  const identities = readIdentities(written.identities ?? {}, roots);
+  for (const id of identities.keys()) {
+    if (keys.has(id)) refuse("KL_POLICY_PRINCIPAL", `"${id}" is the name of a key and of an identity.`);
+  }
+  const owners = readPrincipals(written.principals ?? {}, new Set([...keys.keys(), ...identities.keys()]));
+  const names = { owners };
   const criteria = readCriteria(written.criteria ?? {});
   const optional = (value: Authority | undefined, field: "exceptions" | "breakGlass" | "approval") =>
     value === undefined ? {} : { [field]: value };
@@ -37,6 +44,8 @@ export function parsePolicy(policy: Uint8Array | string): Policy {
     version: written.version,
     digest: policyDigest(policy),
     keys,
+    identities,
+    ...(written.times === undefined ? {} : { times: { root: rootOf(roots, written.times.root, "times") } }),
     owners,
     criteria,
     rules: written.rules.map((rule) => readRule(rule, names, criteria)),
@@ -69,14 +78,46 @@ function readKeys(entries: PolicyText["keys"]): Map<string, TrustedKey> {
   return keys;
 }
 
+function readRoots(entries: NonNullable<PolicyText["roots"]>): Map<string, TrustedRoot> {
+  return new Map(
+    Object.entries(entries).map(([id, { json }]) => {
+      try {
+        return [id, parseTrustedRoot(Buffer.from(json))];
+      } catch (error) {
+        const why = error instanceof KernlockError ? error.message : "it cannot be read.";
+        return refuse("KL_POLICY_ROOT", `The trusted root "${id}": ${why}`);
+      }
+    }),
+  );
+}
+
+function rootOf(roots: ReadonlyMap<string, TrustedRoot>, id: string, where: string): TrustedRoot {
+  return roots.get(id) ?? refuse("KL_POLICY_REFERENCE", `${where} names the unknown root "${id}".`);
+}
+
+function readIdentities(
+  entries: NonNullable<PolicyText["identities"]>,
+  roots: ReadonlyMap<string, TrustedRoot>,
+): Map<string, TrustedIdentity> {
+  const identities = new Map<string, TrustedIdentity>();
+  const known = new Map<string, string>();
+  for (const [id, { root, issuer, san }] of Object.entries(entries)) {
+    const other = known.get(`${issuer} ${san} ${root}`);
+    if (other !== undefined) refuse("KL_POLICY_KEY", `The identities "${other}" and "${id}" are the same.`);
+    known.set(`${issuer} ${san} ${root}`, id);
+    identities.set(id, { id, issuer, san, root: rootOf(roots, root, `The identity "${id}"`) });
+  }
+  return identities;
+}
+
+/** Keys and identities with their owners. */
 interface Names {
-  readonly keys: ReadonlyMap<string, TrustedKey>;
   readonly owners: ReadonlyMap<string, Principal>;
 }
 
 function readPrincipals(
   entries: NonNullable<PolicyText["principals"]>,
-  keys: ReadonlyMap<string, TrustedKey>,
+  keys: ReadonlySet<string>,
 ): Map<string, Principal> {
   const owners = new Map<string, Principal>();
   for (const [id, principal] of Object.entries(entries)) {
@@ -89,15 +130,16 @@ function readPrincipals(
       owners.set(key, { id, keys: principal.keys });
     }
   }
-  for (const id of keys.keys()) if (!owners.has(id)) owners.set(id, { id, keys: [id] });
+  for (const id of keys) if (!owners.has(id)) owners.set(id, { id, keys: [id] });
   return owners;
 }
 
 /** KL_POLICY_REFERENCE where a name is nobody's, KL_POLICY_THRESHOLD where more people are demanded than are named. */
-function known(ids: readonly string[], where: string, { keys, owners }: Names, atLeast = 1): void {
+function known(ids: readonly string[], where: string, { owners }: Names, atLeast = 1): void {
   const principals = new Set([...owners.values()].map(({ id }) => id));
   for (const id of ids) {
-    if (!keys.has(id) && !principals.has(id)) refuse("KL_POLICY_REFERENCE", `${where} names the unknown key "${id}".`);
+    if (!owners.has(id) && !principals.has(id))
+      refuse("KL_POLICY_REFERENCE", `${where} names the unknown key "${id}".`);
   }
   const people = new Set(ids.map((id) => owners.get(id)?.id ?? id));
   if (people.size < atLeast) {
@@ -123,7 +165,7 @@ function readCriteria(entries: NonNullable<PolicyText["criteria"]>): Map<string,
     const above = new Set<string>();
     const walk = (at: string): void => {
       const criterion = criteria.get(at);
-      if (!criterion) return refuse("KL_POLICY_CRITERIA", `A criterion implies the unknown "${at}".`);
+      if (criterion === undefined) throw refuse("KL_POLICY_CRITERIA", `A criterion implies the unknown "${at}".`);
       for (const implied of criterion.implies) {
         if (implied === id) refuse("KL_POLICY_CRITERIA", `The criterion "${id}" implies itself.`);
         if (above.has(implied)) continue;

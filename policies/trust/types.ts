@@ -1,6 +1,13 @@
 import type { KeyObject } from "node:crypto";
 import type { Digest, ErrorCode } from "@kernlock/kernels/format";
-import type { IdentitySigner, KeySigner, SignedStatement, StatementSigner } from "./verify/types.ts";
+import type {
+  Anchor,
+  IdentitySigner,
+  KeySigner,
+  SignedStatement,
+  StatementSigner,
+  TrustedIdentity,
+} from "./verify/types.ts";
 
 export type { IdentitySigner, KeySigner, SignedStatement, StatementSigner };
 
@@ -133,7 +140,11 @@ export interface Policy {
   readonly digest: Digest;
   /** By id. */
   readonly keys: ReadonlyMap<string, TrustedKey>;
-  /** By key id: the principal that the key belongs to. */
+  /** Certificate identities, by id. They share one namespace with keys and principals. */
+  readonly identities: ReadonlyMap<string, TrustedIdentity>;
+  /** Whose times count in bundles signed with a key. */
+  readonly times?: Anchor;
+  /** By key or identity id: the principal that it belongs to. */
   readonly owners: ReadonlyMap<string, Principal>;
   readonly criteria: ReadonlyMap<string, Criterion>;
   readonly rules: readonly Rule[];
@@ -206,7 +217,8 @@ export interface AcceptedStatement {
   readonly subject: Digest;
   readonly payload: Digest;
   readonly bundle: { readonly digest: Digest; readonly size: number };
-  readonly signer: Digest;
+  /** Fingerprint of the key, or issuer and subject of the certificate, with a space between. */
+  readonly signer: string;
   /** Both only in provenance. */
   readonly builder?: string;
   readonly source?: KernelSource;
@@ -219,7 +231,7 @@ export interface Waiver {
   readonly requirement: string;
   readonly reason: string;
   readonly expires: string;
-  readonly signers: readonly Digest[];
+  readonly signers: readonly string[];
 }
 
 export interface Verdict {

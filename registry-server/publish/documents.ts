@@ -21,7 +21,7 @@ export interface VersionDocument {
   readonly source: { readonly repository: string; readonly revision: string };
   readonly published_at: string;
   /** Key fingerprints of the publishers whose evidence was accepted. */
-  readonly signers: readonly Digest[];
+  readonly signers: readonly string[];
   /** Builder ids that these statements name. */
   readonly builders: readonly string[];
   readonly statements: readonly AcceptedStatement[];
@@ -39,7 +39,7 @@ export interface VariantDocument {
   readonly backend: Variant["backend"];
   readonly files: Variant["files"];
   readonly ops: Variant["ops"];
-  readonly signers: readonly Digest[];
+  readonly signers: readonly string[];
 }
 
 export function renderVersion(published: {

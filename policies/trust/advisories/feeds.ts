@@ -1,6 +1,6 @@
 import { canonicalJson, digestOf, KernlockError, parseStrictJson } from "@kernlock/kernels/format";
 import { z } from "zod";
-import { clockSkewMs, dayMs, open } from "../judge/evidence.ts";
+import { clockSkewMs, dayMs, open, signerId, signerName } from "../judge/evidence.ts";
 import { leaf, type Problem, problem } from "../judge/tree.ts";
 import { includesSigner } from "../policy.ts";
 import type { Feed, Policy, Requirement } from "../types.ts";
@@ -67,8 +67,8 @@ function openSigned(
   const opened = open({ subject: digestOf(""), bundle: bytes }, policy, now);
   if (opened.signed === undefined) return answer(problem("KL_FEED_INVALID", opened.problem.reason));
   const { statement, signer } = opened.signed;
-  if (!includesSigner(policy, feed.by ?? [], signer.keyId)) {
-    return answer(problem("KL_FEED_SIGNER", `The feed "${feed.id}" is signed by ${signer.fingerprint}.`));
+  if (!includesSigner(policy, feed.by ?? [], signerId(signer))) {
+    return answer(problem("KL_FEED_SIGNER", `The feed "${feed.id}" is signed by ${signerName(signer)}.`));
   }
   const wanted = feed.kind === "advisories" ? advisoriesType : revocationsType;
   const parsed = (feed.kind === "advisories" ? advisoriesSchema : revocationsSchema).safeParse(statement.predicate);

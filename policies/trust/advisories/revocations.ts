@@ -1,8 +1,9 @@
 import { type Digest, fields } from "@kernlock/kernels/format";
 import semver from "semver";
 import { z } from "zod";
+import { signerName } from "../judge/evidence.ts";
 import { type Problem, problem } from "../judge/tree.ts";
-import type { KernelFacts, SignedStatement } from "../types.ts";
+import type { KernelFacts, SignedStatement, StatementSigner } from "../types.ts";
 
 export const revocationsType = "https://kernlock.dev/feed/revocations/v1";
 
@@ -15,7 +16,8 @@ export const revocation = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("kernel"), name: fields.packageName, versions: range, reason }),
   z.strictObject({
     kind: z.literal("signer"),
-    fingerprint: fields.digest,
+    /** A fingerprint, or issuer and subject with a space between. */
+    signer: fields.line,
     /** Compromised from then on: what a trusted clock saw before still counts. Without it, nothing does. */
     since: z.iso.datetime({ offset: true }).optional(),
     reason,
@@ -27,7 +29,7 @@ export type Revocation = z.infer<typeof revocation>;
 
 export interface Revocations {
   /** Whether a statement still counts. */
-  ofStatement(signed: SignedStatement): Problem | undefined;
+  ofStatement(signed: SignedStatement<StatementSigner>): Problem | undefined;
   /** Whether a kernel may still be used, whoever vouches for it. */
   ofKernel(kernel: KernelFacts): Problem[];
 }
@@ -38,9 +40,9 @@ export function revocationsFrom(list: readonly Revocation[]): Revocations {
   return {
     ofStatement(signed) {
       for (const item of list) {
-        if (item.kind === "signer" && item.fingerprint === signed.signer.fingerprint) {
+        if (item.kind === "signer" && item.signer === signerName(signed.signer)) {
           const before = item.since !== undefined && signed.trustedTime && signed.trustedTime < new Date(item.since);
-          if (!before) return revoked(`The signer ${item.fingerprint}`, item);
+          if (!before) return revoked(`The signer ${item.signer}`, item);
         }
         if (item.kind === "statement" && item.payload === signed.payloadDigest) return revoked("The statement", item);
         if (item.kind === "builder" && builderOf(signed) === item.id) return revoked(`The builder ${item.id}`, item);
@@ -61,7 +63,7 @@ export function revocationsFrom(list: readonly Revocation[]): Revocations {
   };
 }
 
-function builderOf({ statement }: SignedStatement): unknown {
+function builderOf({ statement }: SignedStatement<StatementSigner>): unknown {
   const details = statement.predicate.runDetails as { builder?: { id?: unknown } } | undefined;
   return details?.builder?.id;
 }

@@ -10,6 +10,8 @@ import {
   checkSubject,
   checkTimes,
   type Heard,
+  signerId,
+  signerName,
 } from "../judge/evidence.ts";
 import { allOf, leaf, type Problem, problem } from "../judge/tree.ts";
 import { includesSigner } from "../policy.ts";
@@ -67,7 +69,7 @@ export function violations(policy: Policy, digests: ReadonlySet<string>, heard: 
         statement.predicateType === auditType &&
         statement.predicate.result === "violation" &&
         statement.subject.some(({ digest }) => digests.has(`sha256:${digest.sha256}`)) &&
-        includesSigner(policy, auditors, signer.keyId)
+        includesSigner(policy, auditors, signerId(signer))
       );
     })
     .map((item) =>
@@ -134,7 +136,7 @@ export function vouchedBy(question: AuditQuestion, claim: Claim, chain: readonly
         checks.push(checkBase(question, claim, about, audit.from, chain, rest));
       }
     }
-    const node = allOf(`an audit by "${item.principal}" (${signer.fingerprint})`, checks);
+    const node = allOf(`an audit by "${item.principal}" (${signerName(signer)})`, checks);
     candidates.push(item.bundle ? { ...node, evidence: item.bundle } : node);
     if (node.ok) by.set(item.principal, [...(by.get(item.principal) ?? []), ...rest]);
   }
@@ -145,10 +147,11 @@ const malformed = problem("KL_VERDICT_AUDIT_FORM", "The statement is no well-for
 
 function checkAuditor(question: AuditQuestion, { signed, principal }: Heard, earlier: boolean): Problem | null {
   const { policy, demand, publishers, possiblePublishers } = question;
-  if (!includesSigner(policy, demand.by, signed.signer.keyId)) {
+  if (!includesSigner(policy, demand.by, signerId(signed.signer))) {
     return problem("KL_VERDICT_AUDITOR", `"${principal}" is not an auditor whom the rule names.`);
   }
-  const own = publishers.has(principal) || (earlier && includesSigner(policy, possiblePublishers, signed.signer.keyId));
+  const own =
+    publishers.has(principal) || (earlier && includesSigner(policy, possiblePublishers, signerId(signed.signer)));
   return own ? problem("KL_VERDICT_SELF_AUDIT", `"${principal}" published what it audits.`) : null;
 }
 

@@ -1,7 +1,16 @@
 import { type Digest, KernlockError } from "@kernlock/kernels/format";
 import { z } from "zod";
 import type { Revocations } from "../advisories/revocations.ts";
-import type { AcceptedStatement, Evidence, KernelFacts, Policy, Scope, SignedStatement, Statement } from "../types.ts";
+import type {
+  AcceptedStatement,
+  Evidence,
+  KernelFacts,
+  Policy,
+  Scope,
+  SignedStatement,
+  Statement,
+  StatementSigner,
+} from "../types.ts";
 import { verifyBundle } from "../verify.ts";
 import { type Problem, problem } from "./tree.ts";
 
@@ -37,8 +46,9 @@ export function claimsOf(kernel: KernelFacts): { index: Claim; variants: Claim[]
 }
 
 /** A bundle once its signature was looked at: a statement, or the code and reason for which there is none. */
+type Signed = SignedStatement<StatementSigner>;
 export type Opened = { readonly subject: Digest; readonly bundle: Digest | undefined } & (
-  | { readonly signed: SignedStatement; readonly principal: string; readonly problem?: undefined }
+  | { readonly signed: Signed; readonly principal: string; readonly problem?: undefined }
   | { readonly signed?: undefined; readonly problem: Problem }
 );
 export type Heard = Extract<Opened, { readonly principal: string }>;
@@ -48,11 +58,16 @@ export const isHeard = (opened: Opened): opened is Heard => opened.signed !== un
 export function open(item: Evidence, policy: Policy, now: Date, revocations?: Revocations): Opened {
   const { subject } = item;
   try {
-    const signed = verifyBundle(item.bundle, { keys: policy.keys.values(), now });
+    const signed: Signed = verifyBundle(item.bundle, {
+      keys: policy.keys.values(),
+      identities: policy.identities.values(),
+      ...(policy.times === undefined ? {} : { anchor: policy.times }),
+      now,
+    });
     const revoked = revocations?.ofStatement(signed);
     if (revoked) return { subject, bundle: signed.bundleDigest, problem: revoked };
-    const { keyId } = signed.signer;
-    return { subject, bundle: signed.bundleDigest, signed, principal: policy.owners.get(keyId)?.id ?? keyId };
+    const id = signerId(signed.signer);
+    return { subject, bundle: signed.bundleDigest, signed, principal: policy.owners.get(id)?.id ?? id };
   } catch (error) {
     if (!(error instanceof KernlockError)) throw error;
     return {
@@ -62,6 +77,13 @@ export function open(item: Evidence, policy: Policy, now: Date, revocations?: Re
     };
   }
 }
+
+/** The policy's name for whoever signed. */
+export const signerId = (signer: StatementSigner): string => (signer.kind === "key" ? signer.keyId : signer.identityId);
+
+/** How records and locks name a signer. */
+export const signerName = (signer: StatementSigner): string =>
+  signer.kind === "key" ? signer.fingerprint : `${signer.issuer} ${signer.san}`;
 
 /** The parts of SLSA provenance v1 that the judgement reads; builders may write more. */
 const provenanceSchema = z.looseObject({
@@ -173,6 +195,6 @@ export function accept({ signed }: Heard, claim: Claim): AcceptedStatement {
     subject: claim.digest,
     payload: signed.payloadDigest,
     bundle: { digest: signed.bundleDigest, size: signed.bundleSize },
-    signer: signed.signer.fingerprint,
+    signer: signerName(signed.signer),
   };
 }

@@ -1,5 +1,13 @@
 import { includesSigner } from "../policy.ts";
-import type { AcceptedStatement, KernelFacts, KernelSource, Policy, Requirement, Rule } from "../types.ts";
+import type {
+  AcceptedStatement,
+  KernelFacts,
+  KernelSource,
+  Policy,
+  Requirement,
+  Rule,
+  StatementSigner,
+} from "../types.ts";
 import {
   accept,
   type Claim,
@@ -9,6 +17,8 @@ import {
   isHeard,
   type Opened,
   provenanceOf,
+  signerId,
+  signerName,
 } from "./evidence.ts";
 import { allOf, anyOf, leaf, type Problem, problem } from "./tree.ts";
 
@@ -77,7 +87,7 @@ function judgeCandidate(
     check("it speaks about this scope", checkScope(parameters, claim)),
     check("it names this package and version", checkParameters(parameters, kernel.name, kernel.version)),
     check("its signer is an allowed publisher", checkPublisher(policy, rule, signer)),
-    check("its builder is allowed and bound to that key", checkBuilder(policy, rule, builder, signer.keyId)),
+    check("its builder is allowed and bound to that key", checkBuilder(policy, rule, builder, signerId(signer))),
     check("its source is the kernel's own", checkSource({ repository, revision }, kernel.source)),
     check("its source is allowed", checkSourceRule(rule, { repository, revision }, ref)),
   ].every(Boolean);
@@ -88,11 +98,11 @@ function judgeCandidate(
   });
 }
 
-function checkPublisher(policy: Policy, rule: Rule, signer: { fingerprint: string; keyId: string }): Problem | null {
-  if (includesSigner(policy, rule.publishers, signer.keyId)) return null;
+function checkPublisher(policy: Policy, rule: Rule, signer: StatementSigner): Problem | null {
+  if (includesSigner(policy, rule.publishers, signerId(signer))) return null;
   return problem(
     "KL_VERDICT_PUBLISHER",
-    `The signer ${signer.fingerprint} is not a publisher that the rule ${rule.match} allows.`,
+    `The signer ${signerName(signer)} is not a publisher that the rule ${rule.match} allows.`,
   );
 }
 

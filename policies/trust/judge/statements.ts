@@ -14,6 +14,8 @@ import {
   provenanceOf,
   provenanceType,
   sbomType,
+  signerId,
+  signerName,
   testType,
   vsaType,
 } from "./evidence.ts";
@@ -88,7 +90,7 @@ export function judgeStatement(
   }
   const before = checks.every(({ ok }) => ok);
   checks.push(leaf("it says what is demanded", says(demand, item, test, scene)));
-  const node = allOf(`a statement by "${item.principal}" (${signer.fingerprint})`, checks);
+  const node = allOf(`a statement by "${item.principal}" (${signerName(signer)})`, checks);
   // Only a failure that would count as a pass counts: others are somebody else's word, or about something else.
   const why = node.ok ? null : before ? (closest([node]) ?? null) : (closest([allOf("", checks.slice(0, -1))]) ?? null);
   return { ...decided(node.requirement, why, checks), ...(item.bundle ? { evidence: item.bundle } : {}) };
@@ -127,7 +129,7 @@ function says(
 
 /** Whether somebody signed who is named, and is not the publisher where that would be its own word for itself. */
 export function checkVoice(demand: LeafDemand, scene: Scene, { signed, principal }: Heard): Problem | null {
-  if (!includesSigner(scene.policy, demand.by, signed.signer.keyId)) {
+  if (!includesSigner(scene.policy, demand.by, signerId(signed.signer))) {
     return problem("KL_VERDICT_SIGNER", `"${principal}" is nobody whom the rule names for this.`);
   }
   const independent = demand.kind === "audit" || demand.kind === "rebuild" || demand.kind === "vsa";

@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Revocations } from "../advisories/revocations.ts";
 import { includesSigner } from "../policy.ts";
 import type { Authority, KernelFacts, Policy, Requirement, Waiver } from "../types.ts";
-import { checkSubject, clockSkewMs, dayMs, type Heard, isHeard, open } from "./evidence.ts";
+import { checkSubject, clockSkewMs, dayMs, type Heard, isHeard, open, signerId, signerName } from "./evidence.ts";
 import { leaf, type Problem, problem } from "./tree.ts";
 
 export const exceptionType = "https://kernlock.dev/policy/exception/v1";
@@ -109,7 +109,7 @@ function readWaiver(policy: Policy, kernel: KernelFacts, now: Date, payload: Dig
   if (refusal) return refusal;
   const waives = "waives" in parsed.data ? (parsed.data.waives as readonly string[]) : undefined;
   return {
-    waiver: { kind, payload, reason, expires, signers: group.map(({ signed }) => signed.signer.fingerprint).sort() },
+    waiver: { kind, payload, reason, expires, signers: group.map(({ signed }) => signerName(signed.signer)).sort() },
     // A break-glass order waives whatever can be waived at all, and it alone violations and revocations.
     covers: (requirement: string) => waives === undefined || waives.includes(requirement),
   };
@@ -127,7 +127,7 @@ function checkWindow(issued: string, expires: string, now: Date, maxDays: number
 
 function checkSigners(policy: Policy, { by, atLeast }: Authority, group: readonly Heard[]): Problem | null {
   const people = new Set(
-    group.filter(({ signed }) => includesSigner(policy, by, signed.signer.keyId)).map(({ principal }) => principal),
+    group.filter(({ signed }) => includesSigner(policy, by, signerId(signed.signer))).map(({ principal }) => principal),
   );
   if (people.size === 0) return problem("KL_EXCEPTION_SIGNER", "Nobody who may give an exception signed it.");
   if (people.size < atLeast) {

@@ -75,6 +75,18 @@ export const policySchema = z.strictObject({
     identifier,
     z.strictObject({ pem: z.string().max(2048), validFrom: time.optional(), validUntil: time.optional() }),
   ),
+  roots: z
+    .record(identifier, z.strictObject({ json: z.string().max(128 << 10) }))
+    .optional()
+    .meta({ description: "Sigstore trusted roots (trusted_root.json), as text." }),
+  identities: z
+    .record(identifier, z.strictObject({ root: identifier, issuer: text, san: text }))
+    .optional()
+    .meta({ description: "Certificate identities; issuer and san are compared character for character." }),
+  times: z
+    .strictObject({ root: identifier })
+    .optional()
+    .meta({ description: "Whose timestamps and log entries count in bundles that are signed with a key." }),
   principals: z.record(identifier, z.strictObject({ keys: names(identifier) })).optional(),
   criteria: z
     .record(
