@@ -2,7 +2,7 @@ import { type AuditQuestion, vouchedBy } from "../audits/audit.ts";
 import type { AcceptedStatement, Demand, KernelFacts, LeafDemand, Policy, Requirement, Rule } from "../types.ts";
 import { accept, type Claim, claimsOf, type Heard } from "./evidence.ts";
 import { judgeStatement } from "./statements.ts";
-import { allOf, closest, decided, type Problem, problem, waive } from "./tree.ts";
+import { allOf, closest, decided, firstProblem, type Problem, problem, waive } from "./tree.ts";
 import type { Waivers } from "./waivers.ts";
 
 export interface Scene {
@@ -115,6 +115,8 @@ export function distinct(parts: readonly Principals[]): number {
 interface Voices {
   readonly by: ReadonlyMap<string, readonly AcceptedStatement[]>;
   readonly candidates: readonly Requirement[];
+  /** What no other voice outweighs. */
+  readonly veto?: Problem | undefined;
 }
 
 /**
@@ -134,7 +136,8 @@ function cover(
   const perVariant = variants.map((claim) => ({ claim, voices: ask(claim) }));
   const candidates = [...whole.candidates, ...perVariant.flatMap(({ voices }) => voices.candidates)];
   let people: ReadonlySet<string> = new Set(whole.by.keys());
-  let refusal: Problem | null = null;
+  const veto = [whole, ...perVariant.map(({ voices }) => voices)].find((voices) => voices.veto)?.veto;
+  let refusal: Problem | null = veto ?? null;
   const counted = perVariant.filter(({ claim }) => !lenient(claim));
   counted.forEach(({ claim, voices }, i) => {
     const here = new Set([...whole.by.keys(), ...voices.by.keys()]);
@@ -145,7 +148,7 @@ function cover(
     people = i === 0 ? here : people.intersection(here);
   });
   if (perVariant.length === 0 && people.size === 0) refusal = closest(candidates) ?? missing;
-  if (perVariant.length > 0 && counted.length === 0) {
+  if (!refusal && perVariant.length > 0 && counted.length === 0) {
     return { node: decided(what, null, candidates), principals: "anybody", accepted: [] };
   }
   if (refusal === null && people.size < demand.atLeast) refusal = threshold(demand.atLeast, people.size);
@@ -201,7 +204,7 @@ function meetLeaf(demand: Exclude<LeafDemand, { kind: "audit" }>, scene: Scene):
     }
     // A failed test by somebody whose word counts is not outweighed by one that passed.
     const failed = candidates.find(({ ok, code }) => !ok && code === "KL_VERDICT_TEST_FAILED");
-    return failed ? { by: new Map(), candidates: [failed, ...candidates] } : { by, candidates };
+    return { by, candidates, veto: failed && firstProblem(failed) };
   };
   const untested = (claim: Claim): boolean =>
     demand.kind === "test" &&
