@@ -151,13 +151,18 @@ numerics:
 `;
 }
 
+/** The variants that a project here is made of; others want a CUDA toolchain. */
+const variants = ["linux-x86_64-cpu-v3"] as const;
+
 /** Builds all packages, two at a time. */
 export async function buildPackages(workshop: Workshop, onBuilt: (line: string) => void = () => {}): Promise<void> {
   const waiting = [...packages];
   const worker = async (): Promise<void> => {
     for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
       const out = join(workshop.layouts, name);
-      onBuilt((await kernlockOk(["build", `kernels/${name}`, "--out", out, "--builder", builder])).trimEnd());
+      const only = variants.flatMap((key) => ["--variant", key]);
+      const args = ["build", `kernels/${name}`, "--out", out, "--builder", builder, ...only];
+      onBuilt((await kernlockOk(args)).trimEnd());
     }
   };
   await Promise.all([worker(), worker()]);
@@ -179,7 +184,7 @@ export async function makeProject(folder: string, policy: string, origin: string
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(join(folder, "cache"), { recursive: true });
   const kernels = Object.fromEntries(packages.map((name) => [`kernlock/${name}`, "^0.1.0"]));
-  const manifest = { version: 1, registry: origin, variants: ["linux-x86_64-cpu-v3"], kernels };
+  const manifest = { version: 1, registry: origin, variants, kernels };
   writeFileSync(join(folder, "kernels.json"), `${JSON.stringify(manifest, null, 2)}\n`);
   writeFileSync(join(folder, "kernels.policy.yaml"), policy);
   return kernlockOk(["lock"], { cwd: folder });

@@ -1,9 +1,10 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { argsBytes, type OpName, opNames } from "../abi/index.ts";
-import { fail, parseStrictJson, type VariantOp } from "../format/index.ts";
-import type { CompileOptions } from "./compile.ts";
+import { fail, parseStrictJson } from "../format/index.ts";
+import type { CompileOptions } from "./call.ts";
 import { runProgram } from "./process.ts";
+import type { OpSource } from "./source.ts";
 import type { Stage } from "./stage.ts";
 import { compilerEnvironment, type Toolchain } from "./toolchain.ts";
 
@@ -34,7 +35,7 @@ export async function checkOpTable(
   stage: Stage,
   toolchain: Toolchain,
   output: string,
-  ops: readonly VariantOp[],
+  ops: readonly OpSource[],
   options: CompileOptions,
 ): Promise<void> {
   const env = compilerEnvironment(join(stage.folder, "tmp"));

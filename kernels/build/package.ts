@@ -10,9 +10,11 @@ import {
   type Variant,
   type VariantFile,
 } from "../format/index.ts";
-import { checkSharedObject, inspectElf } from "../inspect/index.ts";
+import { checkDeviceCode, checkSharedObject, inspectElf } from "../inspect/index.ts";
 import { kernelIndex, OciLayout, variantManifest } from "../oci/index.ts";
 import { type Compiled, compile } from "./compile.ts";
+import { type CompiledKernel, compileTriton } from "./compile-triton.ts";
+import { completeOps } from "./complete.ts";
 import { checkOpTable } from "./op-table.ts";
 import { type ProvenanceFacts, provenanceStatement, type Scope } from "./provenance.ts";
 import { revisionPattern, sourceRevision } from "./revision.ts";
@@ -20,6 +22,7 @@ import { sbom } from "./sbom.ts";
 import { type KernelSource, parseKernelSource, type VariantSource } from "./source.ts";
 import { readInput, type Stage, stage } from "./stage.ts";
 import { findToolchain, type Toolchain } from "./toolchain.ts";
+import { upstreamLicenses, upstreamWheels } from "./upstream.ts";
 
 export interface BuildOptions {
   /** Folder of the package: kernel.json and its sources. */
@@ -173,10 +176,21 @@ async function buildVariant(of: {
   options: BuildOptions;
 }): Promise<BuiltVariant> {
   const { source, variant, staged, layout } = of;
-  const limits = { timeoutMs: of.options.timeoutMs ?? 300_000, signal: of.options.signal };
+  const limits = {
+    timeoutMs: of.options.timeoutMs ?? 300_000,
+    signal: of.options.signal,
+    onProgress: of.options.onProgress,
+  };
   const outputs: Compiled[] = [];
   const needed = new Set<string>();
+  const kernels = new Map<string, CompiledKernel>();
   for (const step of variant.compile) {
+    if (step.language === "triton") {
+      const { kernel, ...output } = await compileTriton(staged, step, variant.backend, limits);
+      kernels.set(output.output, kernel);
+      outputs.push(output);
+      continue;
+    }
     const output = await compile(staged, of.toolchain, step, variant.backend, limits);
     const facts = inspectElf(output.bytes);
     checkSharedObject(facts, { allowedLibraries, libcMaximum: variant.platform.libc.minimum, exports: ["kl_get_api"] });
@@ -184,12 +198,17 @@ async function buildVariant(of: {
     for (const library of facts.needed) needed.add(library);
     outputs.push(output);
   }
+  const ops = completeOps(variant.ops, kernels);
+  for (const output of outputs)
+    checkDeviceCode(output.bytes, { path: output.output, kind: output.kind }, { backend: variant.backend, ops });
   const files: VariantFile[] = [];
   const add = async (path: string, kind: VariantFile["kind"], bytes: Uint8Array) => {
     files.push({ path, kind, digest: await layout.putBlob(bytes), size: bytes.byteLength });
   };
-  for (const output of outputs) await add(output.output, "shared-object", output.bytes);
-  const bill = sbom(source, variant.variant, files.toSorted(byPath), [...needed].sort());
+  for (const output of outputs) await add(output.output, output.kind, output.bytes);
+  const wheels = upstreamWheels(outputs);
+  const bill = sbom(source, variant.variant, files.toSorted(byPath), [...needed].sort(), wheels);
+  for (const { path, bytes } of await upstreamLicenses(outputs)) await add(path, "license", bytes);
   await add(source.card, "card", of.documents.card);
   await add("LICENSE", "license", of.documents.license);
   await add("sbom.cdx.json", "sbom", Buffer.from(bill));
@@ -202,8 +221,9 @@ async function buildVariant(of: {
     abi_build: staged.abiBuild,
     platform: variant.platform,
     backend: variant.backend,
+    ...(variant.tested === undefined ? {} : { tested: variant.tested }),
     files: files.toSorted(byPath),
-    ops: variant.ops,
+    ops,
     license: source.license,
   };
   const config = Buffer.from(formatVariant(facts));

@@ -16,15 +16,25 @@ const keptBytes = 256 << 10;
 export function runProgram(
   program: string,
   args: readonly string[],
-  options: { cwd?: string; env: Record<string, string>; timeoutMs: number; signal?: AbortSignal | undefined },
+  options: {
+    cwd?: string;
+    env: Record<string, string>;
+    timeoutMs: number;
+    signal?: AbortSignal | undefined;
+    /** What it reads from standard input; nothing where it is missing. */
+    input?: string | undefined;
+  },
 ): Promise<Finished> {
   return new Promise((resolve) => {
     const child = spawn(program, args, {
       cwd: options.cwd,
       env: options.env,
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
       detached: true,
     });
+    // A program that does not read its input is told by its status.
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(options.input);
     let timedOut = false;
     const end = () => {
       try {
@@ -39,7 +49,7 @@ export function runProgram(
     }, options.timeoutMs);
     options.signal?.addEventListener("abort", end, { once: true });
     if (options.signal?.aborted === true) end();
-    const [stdout, stderr] = [child.stdout, child.stderr].map((stream) => {
+    const [stdout, stderr] = [child.stdout!, child.stderr!].map((stream) => {
       const chunks: Buffer[] = [];
       let total = 0;
       stream.on("data", (chunk: Buffer) => {

@@ -2,6 +2,7 @@ import { canonicalJson, type Digest, digestHex } from "../format/index.ts";
 import { type Compiled, systemDigest } from "./compile.ts";
 import type { KernelSource } from "./source.ts";
 import { sourceDateEpoch, type Toolchain } from "./toolchain.ts";
+import { isUpstream, wheelUrl } from "./upstream.ts";
 
 /** What `buildDefinition` means; described in docs/build.md. */
 export const buildType = "https://kernlock.dev/build/package/v1";
@@ -29,6 +30,8 @@ export function provenanceStatement(facts: ProvenanceFacts): Uint8Array {
   const { source, toolchain, compiled } = facts;
   const digest = (d: Digest) => ({ sha256: digestHex(d) });
   const system = new Map(compiled.flatMap((c) => c.outputs.flatMap((o) => [...o.system])));
+  const extra = new Map(compiled.flatMap((c) => c.outputs.flatMap((o) => o.tools)).map((t) => [t.name, t]));
+  const tools = [...toolchain.tools, ...[...extra.values()].sort((a, b) => (a.name < b.name ? -1 : 1))];
   const statement = {
     _type: "https://in-toto.io/Statement/v1",
     subject: [{ name: source.name, digest: digest(facts.subject) }],
@@ -49,8 +52,7 @@ export function provenanceStatement(facts: ProvenanceFacts): Uint8Array {
             c.outputs.map((o) => ({
               variant: c.variant,
               output: o.output,
-              compile: o.flags.compile,
-              link: o.flags.link,
+              ...o.flags,
             })),
           ),
           revisionFrom: facts.revisionFrom,
@@ -64,7 +66,8 @@ export function provenanceStatement(facts: ProvenanceFacts): Uint8Array {
               const upstream = source.upstream.find((u) => `src/${u.path}` === name);
               return { name, ...(upstream === undefined ? {} : { uri: upstream.url }), digest: digest(d) };
             }),
-          ...toolchain.tools.map((t) => ({ name: `tool/${t.name}`, digest: digest(t.digest) })),
+          ...tools.map((t) => ({ name: `tool/${t.name}`, digest: digest(t.digest) })),
+          ...wheelDependencies(compiled.flatMap((c) => c.outputs)),
           { name: "system-files", digest: digest(systemDigest(system)), annotations: { files: system.size } },
         ],
       },
@@ -75,6 +78,21 @@ export function provenanceStatement(facts: ProvenanceFacts): Uint8Array {
     },
   };
   return Buffer.from(canonicalJson(statement));
+}
+
+/** Wheels that compiled are tools; those that sources come from are upstream. */
+function wheelDependencies(outputs: readonly Compiled[]): Record<string, unknown>[] {
+  const sets = new Map(outputs.flatMap((o) => o.wheels).map((set) => [set.name, set]));
+  return [...sets.values()]
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((set) =>
+      set.wheels.map((w) => ({
+        name: `${isUpstream(set) ? "upstream" : "tool"}/${w.name}`,
+        uri: wheelUrl(w),
+        digest: { sha256: digestHex(w.digest) },
+        annotations: { file: w.file },
+      })),
+    );
 }
 
 /** The commit stands as a digest only where the files really are that commit's. */

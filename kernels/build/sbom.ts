@@ -1,12 +1,18 @@
 import { digestHex, prettyJson, type VariantFile } from "../format/index.ts";
+import type { Wheel } from "../toolchain/index.ts";
 import type { KernelSource } from "./source.ts";
+import { wheelUrl } from "./upstream.ts";
 
-/** A CycloneDX 1.6 bill of materials: the payload files, the upstream files in them, the libraries they ask for. No dates. */
+/**
+ * A CycloneDX 1.6 bill of materials: the payload files, the upstream files and wheels that code in them comes from, the
+ * libraries they ask for. No dates.
+ */
 export function sbom(
   source: KernelSource,
   variant: string,
   payload: readonly VariantFile[],
   needed: readonly string[],
+  wheels: readonly Wheel[],
 ): string {
   const licenses = [{ expression: source.license }];
   const hashes = (digest: VariantFile["digest"]) => [{ alg: "SHA-256", content: digestHex(digest) }];
@@ -40,6 +46,14 @@ export function sbom(
         name: u.path,
         hashes: hashes(u.digest),
         externalReferences: [{ type: "distribution", url: u.url }],
+      })),
+      ...wheels.map((w) => ({
+        type: "library",
+        "bom-ref": wheelUrl(w),
+        name: w.name,
+        version: w.version,
+        purl: wheelUrl(w),
+        hashes: hashes(w.digest),
       })),
       ...needed.map((library) => ({
         type: "library",

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, open, readdir, rm, utimes, writeFile } from "node:fs/pr
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type Digest, digestOf, fail, isFilePath, shown } from "../format/index.ts";
-import type { KernelSource } from "./source.ts";
+import { type KernelSource, sourcesOf } from "./source.ts";
 import { sourceDateEpoch } from "./toolchain.ts";
 
 /** A private folder with copies of all inputs under fixed relative names: `src/…` the package's, `include/…` Kernlock's. */
@@ -15,7 +15,7 @@ export interface Stage {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-const headerEnding = /\.(h|hpp|inc)$/;
+const headerEnding = /\.(h|hpp|inc|cuh)$/;
 const kernels = join(import.meta.dirname, "..");
 /** What a build takes from outside the package's folder. */
 export const sharedInputs = {
@@ -38,7 +38,7 @@ export async function stage(packageFolder: string, source: KernelSource): Promis
     inputs.set(name, digestOf(bytes));
   };
   try {
-    for (const name of ["src", "include", "obj", "out", "tmp"]) await mkdir(join(folder, name), { mode: 0o700 });
+    for (const name of ["src", "include", "obj", "img", "out", "tmp"]) await mkdir(join(folder, name), { mode: 0o700 });
     const header = await readInput(sharedInputs.header, "kernlock.h");
     const ops = await readInput(sharedInputs.ops, "ops.h");
     await put("include/kernlock.h", header);
@@ -46,7 +46,7 @@ export async function stage(packageFolder: string, source: KernelSource): Promis
     for (const path of await headersBelow(sharedInputs.include)) {
       await put(`include/${path}`, await readInput(join(sharedInputs.include, path), path));
     }
-    const sources = source.variants.flatMap((v) => v.compile.flatMap((c) => c.sources));
+    const sources = source.variants.flatMap((v) => v.compile.flatMap(sourcesOf));
     const upstream = source.upstream.map((u) => u.path);
     const wanted = new Set([...sources, ...upstream, ...(await headersBelow(packageFolder))]);
     for (const path of [...wanted].sort()) {

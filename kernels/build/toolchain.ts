@@ -54,7 +54,7 @@ async function identify(): Promise<Toolchain> {
   };
   const tool = async (name: string, path: string): Promise<Tool> => ({
     name,
-    digest: await digestFile(await find(path)),
+    digest: await digestFile(await findProgram(path)),
   });
   const version = (await ask("--version")).split("\n", 1)[0]!;
   const tools = [await tool("g++", "g++")];
@@ -63,7 +63,8 @@ async function identify(): Promise<Toolchain> {
   return { compiler: "g++", version, target: await ask("-dumpmachine"), tools };
 }
 
-async function find(program: string): Promise<string> {
+/** Real path of a program. Throws `KL_BUILD_COMPILER`. */
+export async function findProgram(program: string): Promise<string> {
   const places = isAbsolute(program)
     ? [program]
     : (process.env.PATH ?? "").split(delimiter).map((p) => join(p, program));

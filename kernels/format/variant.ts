@@ -73,7 +73,7 @@ const op = z.strictObject({
 });
 
 /** The parts of `variant.json` that a package's own `kernel.json` writes in the same words. */
-export const variantParts = { platform, backend, op } as const;
+export const variantParts = { platform, backend, op, architecture, driver: twoPartVersion } as const;
 
 const variant = z.strictObject({
   schema: z.literal("kernlock.variant/v1"),

@@ -25,7 +25,7 @@ export interface ProvisionOptions {
 }
 
 /** `KERNLOCK_TOOLCHAIN`, else a folder of the source tree that git ignores. */
-const home = () => process.env["KERNLOCK_TOOLCHAIN"] || join(import.meta.dirname, "..", "..", ".build", "toolchain");
+const home = () => process.env.KERNLOCK_TOOLCHAIN || join(import.meta.dirname, "..", "..", ".build", "toolchain");
 const known = new Map<string, Promise<ProvisionedSet>>();
 
 /**

@@ -15,6 +15,6 @@ try {
   }
 } catch (error) {
   if (!(error instanceof KernlockError)) throw error;
-  process.stderr.write(`[${error.code}] ${error.message}\n${error.remedy ?? ""}\n${error.details["output"] ?? ""}\n`);
+  process.stderr.write(`[${error.code}] ${error.message}\n${error.remedy ?? ""}\n${error.details.output ?? ""}\n`);
   process.exit(1);
 }

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync,
 import { basename, join } from "node:path";
 import type { VariantOp } from "@kernlock/kernels/format";
 import { compile } from "../../kernels/build/compile.ts";
+import { completeOps } from "../../kernels/build/complete.ts";
 import { parseKernelSource } from "../../kernels/build/source.ts";
 import { stage } from "../../kernels/build/stage.ts";
 import { findToolchain } from "../../kernels/build/toolchain.ts";
@@ -25,9 +26,9 @@ export function packageSource(name: string): PackageSource {
   const source = parseKernelSource(readFileSync(join(folder, "kernel.json")));
   const variant = source.variants.find((candidate) => candidate.backend.kind === "cpu");
   const step = variant?.compile[0];
-  if (variant === undefined || step === undefined) throw new Error(`${name} has no CPU variant.`);
+  if (variant === undefined || step?.language !== "c++") throw new Error(`${name} has no CPU variant.`);
   return {
-    ops: variant.ops,
+    ops: completeOps(variant.ops, new Map()),
     open() {
       const files = [join(folder, "kernel.json"), ...sourcesIn(join(folder, "cpu"), ...include)];
       return kept(name, files, [], async () => {
