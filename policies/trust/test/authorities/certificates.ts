@@ -1,0 +1,65 @@
+import { generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
+import { bits, bool, context, integer, octets, oid, seq, set, time, tlv, utf8 } from "./der.ts";
+
+export const ecdsaSha256 = seq(oid("1.2.840.10045.4.3.2"));
+export const usage = { codeSigning: "1.3.6.1.5.5.7.3.3", timeStamping: "1.3.6.1.5.5.7.3.8" };
+
+export const newPair = (): { privateKey: KeyObject; publicKey: KeyObject } =>
+  generateKeyPairSync("ec", { namedCurve: "P-256" });
+export const spki = (key: KeyObject): Buffer => key.export({ type: "spki", format: "der" });
+
+export interface Certified {
+  readonly der: Buffer;
+  readonly name: Buffer;
+  readonly serial: Buffer;
+  readonly privateKey: KeyObject;
+  readonly publicKey: KeyObject;
+}
+
+export interface CertificateParts {
+  readonly name: string;
+  /** Itself where absent. */
+  readonly by?: Certified;
+  readonly pair?: { privateKey: KeyObject; publicKey: KeyObject };
+  readonly from?: Date;
+  readonly to?: Date;
+  readonly ca?: boolean;
+  readonly purposes?: readonly string[];
+  readonly keyUsage?: number;
+  /** GeneralNames, encoded. */
+  readonly names?: readonly Buffer[];
+  readonly issuerUrl?: string;
+  readonly oldIssuerUrl?: string;
+}
+
+export const uri = (text: string) => tlv(0x86, Buffer.from(text));
+export const email = (text: string) => tlv(0x81, Buffer.from(text));
+
+/** An X.509 v3 certificate with exactly these extensions. */
+export function certify(parts: CertificateParts): Certified {
+  const pair = parts.pair ?? newPair();
+  const serial = Buffer.concat([Buffer.from([0x41]), randomBytes(8)]);
+  const name = seq(set(seq(oid("2.5.4.3"), utf8(parts.name))));
+  const extension = (id: string, value: Buffer, critical = false) =>
+    seq(oid(id), ...(critical ? [bool(true)] : []), octets(value));
+  const extensions = [
+    ...(parts.ca ? [extension("2.5.29.19", seq(bool(true)), true)] : []),
+    extension("2.5.29.15", bits(Buffer.from([parts.keyUsage ?? (parts.ca ? 0x06 : 0x80)]), 1), true),
+    ...(parts.purposes ? [extension("2.5.29.37", seq(...parts.purposes.map(oid)), true)] : []),
+    ...(parts.names ? [extension("2.5.29.17", seq(...parts.names), true)] : []),
+    ...(parts.issuerUrl ? [extension("1.3.6.1.4.1.57264.1.8", utf8(parts.issuerUrl))] : []),
+    ...(parts.oldIssuerUrl ? [extension("1.3.6.1.4.1.57264.1.1", Buffer.from(parts.oldIssuerUrl))] : []),
+  ];
+  const tbs = seq(
+    context(0, integer(2)),
+    integer(serial),
+    ecdsaSha256,
+    parts.by?.name ?? name,
+    seq(time(parts.from ?? new Date("2026-01-01T00:00:00Z")), time(parts.to ?? new Date("2036-01-01T00:00:00Z"))),
+    name,
+    spki(pair.publicKey),
+    context(3, seq(...extensions)),
+  );
+  const signature = sign("sha256", tbs, parts.by?.privateKey ?? pair.privateKey);
+  return { der: seq(tbs, ecdsaSha256, bits(signature)), name, serial, ...pair };
+}
