@@ -51,31 +51,30 @@ async function benchModel(
     request: defaultRequest({ maxContext: 2048, maxSequences: 8 }),
   });
   try {
-    const rows: Row[] = [];
-    for (const batch of [1, 8]) {
-      const runs: { prefill: number; decode: number }[] = [];
-      for (let i = 0; i <= repeats; i++)
-        runs.push(await run(engine, model.config.vocab, batch, promptTokens, newTokens));
+    const row = (what: string, values: readonly number[]): Row => ({
+      ...{ model: name, what, median: median(values) },
+      ...{ low: Math.min(...values), high: Math.max(...values) },
+    });
+    const repeat = async (batch: number, prompt: number, tokens: number): Promise<Speeds[]> => {
+      const runs: Speeds[] = [];
+      for (let i = 0; i <= repeats; i++) runs.push(await run(engine, model.config.vocab, batch, prompt, tokens));
       // The first run builds programs and touches memory.
-      const timed = runs.slice(1);
-      const row = (what: string, values: number[]): Row => ({
-        ...{ model: name, what, median: median(values) },
-        ...{ low: Math.min(...values), high: Math.max(...values) },
-      });
-      if (batch === 1)
-        rows.push(
-          row(
-            `prefill ${promptTokens}`,
-            timed.map((r) => r.prefill),
-          ),
-        );
+      return runs.slice(1);
+    };
+    const rows = [
+      row(
+        `prefill ${promptTokens}`,
+        (await repeat(1, promptTokens, 1)).map((r) => r.prefill),
+      ),
+    ];
+    // Prompts of one token: what is timed is decoding, not one sequence's prompt beside another's answer.
+    for (const batch of [1, 8])
       rows.push(
         row(
           `decode, batch ${batch}`,
-          timed.map((r) => r.decode),
+          (await repeat(batch, 1, newTokens)).map((r) => r.decode),
         ),
       );
-    }
     return rows;
   } finally {
     await engine.close();
@@ -84,13 +83,18 @@ async function benchModel(
   }
 }
 
+interface Speeds {
+  readonly prefill: number;
+  readonly decode: number;
+}
+
 async function run(
   engine: Engine,
   vocab: number,
   batch: number,
   promptTokens: number,
   newTokens: number,
-): Promise<{ prefill: number; decode: number }> {
+): Promise<Speeds> {
   const requests = Array.from({ length: batch }, (_, b) => ({
     prompt: { tokenIds: Array.from({ length: promptTokens }, (_, i) => (i * 7919 + b * 104729 + 13) % vocab) },
     maxNewTokens: newTokens,
