@@ -1,16 +1,19 @@
 import { z } from "zod";
 import { base64 } from "./bundle.ts";
 
-/** RFC 3339 with a zone, and a date that exists. */
+const timePattern = /^([0-9]{4}-[0-9]{2}-[0-9]{2})T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$/;
+
+/** RFC 3339 with a zone, and a date that exists: JavaScript takes 30 February for 2 March. */
 const time = z
   .string()
-  .regex(
-    /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$/,
-    "not a time",
-  )
+  .refine((text) => {
+    const [, day] = timePattern.exec(text) ?? [];
+    const midnight = new Date(`${day}T00:00:00Z`);
+    return !Number.isNaN(midnight.getTime()) && midnight.toISOString().startsWith(`${day}T`);
+  }, "not a time")
   .transform((text) => new Date(text))
-  // 30 February is rolled over to March in silence; year 0 is the zero value of some writers.
-  .refine((date) => !Number.isNaN(date.getTime()) && date.getUTCFullYear() > 1969, "no such time");
+  // Year 1 is how some writers say that they know none.
+  .refine((date) => date.getUTCFullYear() > 1969, "no such time");
 
 const window = z.strictObject({ start: time.optional(), end: time.optional() });
 

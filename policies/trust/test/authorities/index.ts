@@ -1,4 +1,7 @@
 import { type KeyObject, sign } from "node:crypto";
+import { bundleFromJSON } from "@sigstore/bundle";
+import { TrustedRoot as TrustedRootMessage } from "@sigstore/protobuf-specs";
+import { type KeyFinderFunc, toSignedEntity, toTrustMaterial, Verifier, type VerifierOptions } from "@sigstore/verify";
 import { bundleMediaType, payloadType } from "../../create.ts";
 import { fingerprintOf } from "../../keys.ts";
 import { parseTrustedRoot, type TrustedRoot } from "../../verify/root.ts";
@@ -122,4 +125,21 @@ export function identity(
   parts: Partial<TrustedIdentity> & { demand?: ProofDemand } = {},
 ): TrustedIdentity {
   return { id: "release", issuer, san, root, ...parts };
+}
+
+/** What @sigstore/verify says by itself, without our checks around it: that a gap is one. */
+export function stockAccepts(
+  bundle: Loose,
+  root: Loose,
+  keys?: KeyFinderFunc,
+  thresholds: VerifierOptions = {},
+): boolean {
+  const material = toTrustMaterial(TrustedRootMessage.fromJSON(root), keys);
+  const options = { tlogThreshold: 0, timestampThreshold: 0, ctlogThreshold: 0, ...thresholds };
+  try {
+    new Verifier(material, options).verify(toSignedEntity(bundleFromJSON(bundle)));
+    return true;
+  } catch {
+    return false;
+  }
 }

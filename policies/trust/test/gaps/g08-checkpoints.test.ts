@@ -1,0 +1,114 @@
+import { describe, expect, test } from "vitest";
+import { parseCheckpoint, parseNote } from "../../verify/note.ts";
+import { verifyBundle } from "../../verify.ts";
+import {
+  bytesOf,
+  identity,
+  type Loose,
+  newBundle,
+  newLeaf,
+  newWorld,
+  signedAt,
+  trustedRoot,
+} from "../authorities/index.ts";
+import { newWitness } from "../authorities/logs.ts";
+import { codeOf, now } from "../material.ts";
+
+const world = newWorld();
+const root = trustedRoot(world);
+const leaf = newLeaf(world);
+const [one, two, stranger] = [newWitness("w.example/1"), newWitness("w.example/2"), newWitness("w.example/3")];
+
+function cosigned(extra: (note: string) => string) {
+  return newBundle({
+    leaf,
+    stamps: (signature) => [world.tsa.stamp(signature, signedAt)],
+    entries: (signed) => [world.log.entry(signed, { extra })],
+  });
+}
+
+const judged = (bundle: Loose, threshold: number) => {
+  const witnesses = { threshold, keys: [one, two] };
+  const identities = [identity(root, { demand: { witnesses } })];
+  return codeOf(() => verifyBundle(bytesOf(bundle), { keys: [], identities, now }));
+};
+
+describe("G8: cosignatures of witnesses are demanded and counted", () => {
+  test.each<[string, (note: string) => string, string]>([
+    ["two witnesses", (note) => one.cosign(note, now) + two.cosign(note, now), "no refusal"],
+    [
+      "two and a stranger",
+      (note) => stranger.cosign(note, now) + two.cosign(note, now) + one.cosign(note, now),
+      "no refusal",
+    ],
+    ["none", () => "", "KL_BUNDLE_WITNESSES"],
+    ["one of two", (note) => one.cosign(note, now), "KL_BUNDLE_WITNESSES"],
+    ["one twice", (note) => one.cosign(note, now) + one.cosign(note, signedAt), "KL_BUNDLE_WITNESSES"],
+    ["one and a stranger", (note) => one.cosign(note, now) + stranger.cosign(note, now), "KL_BUNDLE_WITNESSES"],
+    [
+      "one that signed something else",
+      (note) => one.cosign(note, now) + two.cosign(`${note}x\n`, now),
+      "KL_BUNDLE_WITNESSES",
+    ],
+    [
+      "one under the other's name",
+      (note) => one.cosign(note, now) + one.cosign(note, now).replace("/1", "/2"),
+      "KL_BUNDLE_WITNESSES",
+    ],
+  ])("%s", (_, extra, code) => {
+    expect(judged(cosigned(extra), 2)).toBe(code);
+  });
+
+  test("and signatures by unknown keys are passed over where no witness is demanded", () => {
+    const identities = [identity(root)];
+    const bytes = bytesOf(cosigned((note) => stranger.cosign(note, now)));
+    expect(codeOf(() => verifyBundle(bytes, { keys: [], identities, now }))).toBe("no refusal");
+  });
+
+  test("a second signature in the log's name that does not hold spoils the checkpoint", () => {
+    const bundle = cosigned(() => "");
+    const { checkpoint } = bundle.verificationMaterial.tlogEntries[0].inclusionProof;
+    const [line = ""] = /\u2014 .*\n/.exec(checkpoint.envelope) ?? [];
+    const broken = line.replace(/(?<=example )(.{8}).{4}/, "$1AAAA");
+    checkpoint.envelope += broken;
+    const identities = [identity(root)];
+    expect(codeOf(() => verifyBundle(bytesOf(bundle), { keys: [], identities, now }))).toBe("KL_BUNDLE_CHECKPOINT");
+  });
+});
+
+describe("G8: notes are read in one way", () => {
+  const hash = Buffer.alloc(32, 7).toString("base64");
+  const signature = `\u2014 log.example ${Buffer.alloc(68).toString("base64")}\n`;
+  const text = `log.example\n13\n${hash}\n`;
+  const read = (envelope: string) => codeOf(() => parseCheckpoint(parseNote(envelope)));
+
+  test("this one is", () => {
+    expect(parseCheckpoint(parseNote(`${text}\n${signature}`))).toEqual({
+      origin: "log.example",
+      size: 13n,
+      root: Buffer.alloc(32, 7),
+    });
+    expect(read(`${text}extension\n\n${signature}${signature}`)).toBe("no refusal");
+  });
+
+  test.each([
+    ["nothing", ""],
+    ["no signature", `${text}\n`],
+    ["no text", `\n\n${signature}`],
+    ["two empty lines", `${text}\n${text}\n${signature}`],
+    ["a signature that is cut short", `${text}\n${signature.trimEnd()}`],
+    ["a hyphen for a dash", `${text}\n${signature.replace("\u2014", "-")}`],
+    ["a name with a space", `${text}\n${signature.replace("log.", "log ")}`],
+    ["a signature without a key's hint", `${text}\n\u2014 log.example AAAA\n`],
+    ["lax base64", `${text}\n${signature.replace("AAA=", "AAB=")}`],
+    ["a carriage return", `${text.replace("13\n", "13\r\n")}\n${signature}`],
+    ["a size with a sign", `${text.replace("13", "+13")}\n${signature}`],
+    ["a size with a zero in front", `${text.replace("13", "013")}\n${signature}`],
+    ["a size beyond 64 bits", `${text.replace("13", "9".repeat(20))}\n${signature}`],
+    ["a short root hash", `${text.replace(hash, "AAAA")}\n${signature}`],
+    ["too many signatures", `${text}\n${signature.repeat(65)}`],
+    ["too long", `${text}\n${"x".repeat(70_000)}`],
+  ])("%s is refused", (_, envelope) => {
+    expect(read(envelope)).toBe("KL_BUNDLE_CHECKPOINT");
+  });
+});
