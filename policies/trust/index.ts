@@ -6,6 +6,8 @@ export { auditType, provenanceType, sbomType, testType, vsaType } from "./judge/
 export { breakGlassType, exceptionType, waivable } from "./judge/waivers.ts";
 export { assertAllowed, auditBases, judge } from "./judge.ts";
 export { fingerprintOf, isSupportedKey, trustedKey } from "./keys.ts";
+export { approvalSubject, approvalType, checkApproval } from "./policy/approval.ts";
+export { type Finding, lintPolicy } from "./policy/lint.ts";
 export { policyJsonSchema } from "./policy/schema.ts";
 export { allowedLibraries, allPolicies, narrow, parsePolicy, policyDigest, withDocuments } from "./policy.ts";
 export type {
