@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { delimiter, dirname, join } from "node:path";
 import { fail } from "../format/errors.ts";
 
-/** Builds our own native addons; apart from the package builder, so that a host process need not load that. */
+/** Builds our own native code; apart from the package builder, so that a host process need not load that. */
 export interface AddonOptions {
   /** File name of the result, without key and ending. */
   readonly name: string;
@@ -17,21 +17,41 @@ export interface AddonOptions {
   readonly include?: readonly string[];
 }
 
-const flags = [
-  ..."-std=c++20 -O2 -Wall -Wextra -fPIC -shared -pthread -fvisibility=hidden -fvisibility-inlines-hidden".split(" "),
-  ..."-DNAPI_VERSION=9 -DNAPI_DISABLE_CPP_EXCEPTIONS -D_GNU_SOURCE".split(" "),
-  ..."-Wl,--build-id=none,-z,relro,-z,now,-z,noexecstack,-Bsymbolic -s".split(" "),
+const common = [
+  ..."-std=c++20 -O2 -Wall -Wextra -fvisibility=hidden -fvisibility-inlines-hidden -D_GNU_SOURCE -s".split(" "),
+  "-Wl,--build-id=none,-z,relro,-z,now,-z,noexecstack",
 ];
+const kinds = {
+  addon: {
+    ending: ".node",
+    flags: [
+      ...common,
+      ..."-fPIC -shared -pthread -Wl,-Bsymbolic -DNAPI_VERSION=9 -DNAPI_DISABLE_CPP_EXCEPTIONS".split(" "),
+    ],
+  },
+  // Needs the C library alone, and runs before anything else of ours does.
+  program: {
+    ending: ".run",
+    flags: [...common, ..."-fPIE -pie -fno-exceptions -fno-rtti -Wl,--as-needed".split(" ")],
+  },
+} as const;
+
+/** Returns the path of a Node-API addon. @throws as `buildNative` */
+export const buildAddon = (options: AddonOptions): string => buildNative("addon", options);
+
+/** Returns the path of a program of our own that needs no C++ runtime. @throws as `buildNative` */
+export const buildProgram = (options: AddonOptions): string => buildNative("program", options);
 
 /**
- * Returns the path of a Node-API addon, compiling it with g++ when no build of exactly these sources exists.
+ * Returns the path of what was compiled, compiling it with g++ when no build of exactly these sources exists.
  *
  * The file name carries a digest of sources, headers and flags and one of the compiler, so a change of any of them
  * builds anew. Where no compiler is found, a build of the same sources by whichever compiler is good enough.
  * The compiler writes to a temporary name that is then renamed, so processes may race.
  * @throws KernlockError KL_ADDON_COMPILER (nothing built and no compiler), KL_ADDON_BUILD (the compiler failed)
  */
-export function buildAddon({ name, folder, sources, include = [] }: AddonOptions): string {
+function buildNative(kind: keyof typeof kinds, { name, folder, sources, include = [] }: AddonOptions): string {
+  const { ending, flags } = kinds[kind];
   const require = createRequire(join(folder, "addon.cjs"));
   const [wrapper, headers] = ["node-addon-api", "node-api-headers"].map((p) => require.resolve(`${p}/package.json`));
   const hash = createHash("sha256").update(JSON.stringify([process.arch, flags, sources]));
@@ -42,13 +62,13 @@ export function buildAddon({ name, folder, sources, include = [] }: AddonOptions
   const stem = `${name}-${hash.digest("hex").slice(0, 16)}`;
   const compiler = findCompiler();
   if (compiler === undefined) {
-    const any = existsSync(build) && readdirSync(build).find((file) => file.startsWith(stem) && file.endsWith(".node"));
+    const any = existsSync(build) && readdirSync(build).find((file) => file.startsWith(stem) && file.endsWith(ending));
     if (any) return join(build, any);
-    fail("KL_ADDON_COMPILER", `No C++ compiler was found to build the native addon ${name}.`, {
+    fail("KL_ADDON_COMPILER", `No C++ compiler was found to build the native ${kind} ${name}.`, {
       remedy: "Install g++ 12 or newer, or name a compiler in CXX.",
     });
   }
-  const target = join(build, `${stem}-${compiler.key}.node`);
+  const target = join(build, `${stem}-${compiler.key}${ending}`);
   if (existsSync(target)) return target;
 
   mkdirSync(build, { recursive: true });
@@ -58,7 +78,7 @@ export function buildAddon({ name, folder, sources, include = [] }: AddonOptions
   const result = spawnSync(compiler.path, args, { cwd: folder, encoding: "utf8" });
   if (result.status !== 0) {
     rmSync(temporary, { force: true });
-    fail("KL_ADDON_BUILD", `The native addon ${name} does not compile.`, {
+    fail("KL_ADDON_BUILD", `The native ${kind} ${name} does not compile.`, {
       remedy: "Install g++ 12 or newer, or name such a compiler in CXX.",
       details: { compiler: compiler.path, output: (result.stderr || String(result.error ?? "")).slice(0, 4000) },
     });

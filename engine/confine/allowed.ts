@@ -1,0 +1,74 @@
+/** What a confined process may open. Kernels and weights are not among it: they are handed over as descriptors. */
+import { existsSync, readdirSync, realpathSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+/** Paths; a folder stands for all below it. */
+export interface Allowed {
+  readonly read: readonly string[];
+  readonly write?: readonly string[];
+  readonly devices?: readonly string[];
+}
+
+const libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"];
+const system = [
+  ...libraries,
+  "/etc/ld.so.cache",
+  "/etc/localtime",
+  "/usr/share/zoneinfo",
+  "/proc/self",
+  "/proc/cpuinfo",
+  "/proc/meminfo",
+  "/proc/stat",
+  "/proc/sys/vm",
+  "/sys/devices/system",
+  "/sys/fs/cgroup",
+  "/dev/urandom",
+];
+/** Besides, with a GPU. The driver names its threads (/proc/self/task), and fails when it may not. */
+const driver = ["/proc/driver/nvidia", "/proc/devices", "/proc/modules", "/proc/sys", "/sys/bus/pci", "/sys/module"];
+
+const engine = join(import.meta.dirname, "..");
+
+export function allowedToHost(cuda: boolean): Allowed {
+  const packages = ["@kernlock/kernels", "@kernlock/policies", "@huggingface/tokenizers", "@huggingface/jinja", "zod"];
+  // Their names are part of the name of our own addons.
+  const native = ["node-addon-api", "node-api-headers"];
+  const read = [...system, engine, ...[...packages, ...native].map(packageFolder)];
+  if (!cuda) return { read, write: ["/dev/null"] };
+  return {
+    read: [...read, ...driver, ...driverFolders()],
+    write: ["/dev/null", "/proc/self/task"],
+    devices: nvidiaDevices(),
+  };
+}
+
+/** `files`: the modules that it runs. */
+export const allowedToRenderer = (files: readonly string[]): Allowed => ({
+  read: [...system, ...files, join(engine, "package.json"), packageFolder("@huggingface/jinja")],
+  write: ["/dev/null"],
+});
+
+/** Found as Node finds it; real, since rules are about files and not about names. */
+function packageFolder(name: string): string {
+  for (let folder = engine; ; folder = dirname(folder)) {
+    const candidate = join(folder, "node_modules", name);
+    if (existsSync(candidate)) return realpathSync(candidate);
+    if (folder === dirname(folder)) return candidate;
+  }
+}
+
+function nvidiaDevices(): string[] {
+  return readdirSync("/dev")
+    .filter((name) => name.startsWith("nvidia"))
+    .map((name) => join("/dev", name));
+}
+
+/** Where a container's runtime may have put the driver besides the system's own folders. */
+function driverFolders(): string[] {
+  const places = [
+    "/usr/lib/x86_64-linux-gnu/libcuda.so.1",
+    "/usr/lib64/libcuda.so.1",
+    "/usr/local/nvidia/lib64/libcuda.so.1",
+  ];
+  return places.filter((path) => existsSync(path)).map((path) => dirname(realpathSync(path)));
+}
