@@ -1,11 +1,12 @@
 import { fail, KernlockError } from "@kernlock/kernels/format";
 import type { SealedKernel } from "@kernlock/loader";
 import { type KernelFacts, type PlanRequest, plan as planModel } from "@kernlock/policies/compatibility";
-import { describeModel, modelFacts } from "../model/index.ts";
+import { confinementFacts } from "../confine/index.ts";
+import { describeModel, modelFacts, startRenderProcess } from "../model/index.ts";
 import { addonPath } from "../native/addon.ts";
-import { startHost } from "./host.ts";
+import { type HostEvents, type StartProcess, startHost } from "./host.ts";
 import { readMachineFacts } from "./machine.ts";
-import { channelFd, fromWireError, type HostMessage } from "./protocol.ts";
+import { channelFd, fromWireError, type HostMessage, wireError } from "./protocol.ts";
 import type {
   BatchItem,
   Engine,
@@ -44,6 +45,9 @@ export function kernelFacts(kernel: SealedKernel): KernelFacts {
   };
 }
 
+/** What the host says about one request. */
+type Answer = Extract<HostMessage, { type: "token" | "logits" | "finished" | "failed" }>;
+
 /** A request that the host works on. */
 interface Pending {
   readonly seed: bigint;
@@ -59,8 +63,13 @@ interface Pending {
  *
  * @throws KL_PLAN_*, KL_LOAD_*, KL_MODEL_*, KL_ENGINE_*
  */
-export async function startEngine(options: EngineOptions): Promise<Engine> {
-  const { kernels, model, request, machine = readMachineFacts(), onPlan, onProgress } = options;
+export const startEngine = (options: EngineOptions): Promise<Engine> => startEngineIn(options);
+
+/** `start`: for tests alone, which need a host that nothing confines. */
+export async function startEngineIn(options: EngineOptions, start?: StartProcess): Promise<Engine> {
+  const { kernels, model, request, onPlan, onProgress } = options;
+  const machine = { confinement: confinementFacts(), ...(options.machine ?? readMachineFacts()) };
+  const effort = request.confinement ?? "required";
   const facts = modelFacts(model);
   const plan = planModel({ model: facts, machine, kernels: options.locked ?? kernels.map(kernelFacts), request });
   onPlan?.(plan);
@@ -80,13 +89,17 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
   }));
   const modelFds = model.files.map((_, i) => channelFd + 1 + i);
 
+  const templates = model.template === null ? null : startRenderProcess(model, { effort });
   const pending = new Map<number, Pending>();
   const ready = Promise.withResolvers<void>();
   let ended: KernlockError | null = null;
   let nextId = 0;
-  const host = startHost(fds, {
+  const events: HostEvents = {
     onMessage(message, tail) {
       switch (message.type) {
+        case "render":
+          void render(message.id, message.variables);
+          return;
         case "progress":
           onProgress?.(message.done, message.total);
           return;
@@ -102,10 +115,27 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
       ready.reject(reason);
       for (const one of pending.values()) one.reject(reason);
       pending.clear();
+      void templates?.close();
     },
+  };
+  const host = startHost(fds, events, {
+    effort,
+    cuda: plan.device !== "cpu",
+    ...(start === undefined ? {} : { start }),
   });
+  // Needed with the first conversation, and ready by then. Why it does not start is told to whoever needs it.
+  templates?.start().catch(() => {});
 
-  function settle(message: Exclude<HostMessage, { type: "progress" | "ready" }>, tail: Uint8Array): void {
+  async function render(id: number, variables: Readonly<Record<string, unknown>>): Promise<void> {
+    try {
+      const text = await (templates ?? fail("KL_TEMPLATE_ABSENT", "The model has no chat template.")).render(variables);
+      host.send({ type: "rendered", id, text });
+    } catch (error) {
+      host.send({ type: "unrendered", id, error: wireError(error) });
+    }
+  }
+
+  function settle(message: Answer, tail: Uint8Array): void {
     const { id } = message;
     const one = id === null ? undefined : pending.get(id);
     if (id === null || one === undefined) return;
@@ -120,7 +150,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     pending.delete(id);
   }
 
-  function tell(one: Pending, message: Exclude<HostMessage, { type: "progress" | "ready" }>, tail: Uint8Array): void {
+  function tell(one: Pending, message: Answer, tail: Uint8Array): void {
     switch (message.type) {
       case "token": {
         const { token, logprob, text, channel, content } = message;
@@ -132,7 +162,7 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
         return;
       case "finished": {
         const logits = one.logits === null ? null : join(one.logits, facts.vocab);
-        one.resolve({ result: toResult(message, plan), logits, seed: one.seed });
+        one.resolve({ result: toResult(message, plan, host.confinement), logits, seed: one.seed });
         return;
       }
       case "failed":
@@ -175,7 +205,8 @@ export async function startEngine(options: EngineOptions): Promise<Engine> {
     throw error;
   }
   const close = (): Promise<void> => host.close();
-  return { plan, pid: host.pid, generate, generateAll, close, [Symbol.asyncDispose]: close };
+  const { confinement } = host;
+  return { plan, pid: host.pid, confinement, generate, generateAll, close, [Symbol.asyncDispose]: close };
 }
 
 /** @throws KL_ENGINE_LOGITS when one array cannot hold them */

@@ -1,9 +1,20 @@
 /** The host process: started with descriptors and nothing else, watched until it ends. */
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable, Writable } from "node:stream";
 import { KernlockError } from "@kernlock/kernels/format";
+import {
+  allowedToHost,
+  type Confinement,
+  confineAddonPath,
+  confineArguments,
+  type Effort,
+  spawnConfined,
+  starterRefused,
+  violation,
+  witness,
+} from "../confine/index.ts";
 import {
   channelFd,
   frame,
@@ -16,41 +27,96 @@ import {
 
 export interface Host {
   readonly pid: number;
+  /** As seen from here when it had confined itself; null before. */
+  readonly confinement: Confinement | null;
   send(message: ToHost): void;
   /** Closes the channel, upon which the host ends; waits for that. */
   close(): Promise<void>;
 }
 
 export interface HostEvents {
-  onMessage(message: HostMessage, tail: Uint8Array): void;
+  onMessage(message: Exclude<HostMessage, { type: "confined" }>, tail: Uint8Array): void;
   /** Once, when nothing more will come. */
   onEnd(reason: KernlockError): void;
 }
 
-/** `fds[i]` becomes descriptor `channelFd + 1 + i` of the host. */
-export function startHost(fds: readonly number[], events: HostEvents): Host {
+export interface HostOptions {
+  /** Default `required`. */
+  readonly effort?: Effort;
+  /** Whether it will use a GPU. Default no. */
+  readonly cuda?: boolean;
+  /** For tests, which must see what a kernel does that nothing confines. */
+  readonly start?: StartProcess;
+}
+
+/** Starts the main module with these descriptors. `alarm`: descriptor that hears of refused calls. */
+export type StartProcess = (
+  main: string,
+  stdio: readonly (number | "ignore" | "pipe")[],
+  alarm: number,
+) => ChildProcess;
+
+/** No cache on disk, no compiling of PTX, every kernel loaded at once, and devices in the order of `nvidia-smi`. */
+const driverEnvironment = {
+  CUDA_CACHE_DISABLE: "1",
+  CUDA_DISABLE_PTX_JIT: "1",
+  CUDA_MODULE_LOADING: "EAGER",
+  CUDA_DEVICE_ORDER: "PCI_BUS_ID",
+};
+
+const startConfined =
+  (effort: Effort, cuda: boolean): StartProcess =>
+  (main, stdio, alarm) =>
+    spawnConfined({
+      args: [main, ...confineArguments(confineAddonPath(), alarm, effort)],
+      // Nothing of the caller's environment: no LD_*, NODE_OPTIONS, CUDA_INJECTION*, no secrets.
+      env: cuda ? driverEnvironment : {},
+      allowed: allowedToHost(cuda),
+      stdio,
+      effort,
+    });
+
+/** `fds[i]` becomes descriptor `channelFd + 1 + i` of the host. @throws KL_CONFINE_UNAVAILABLE */
+export function startHost(fds: readonly number[], events: HostEvents, options: HostOptions = {}): Host {
+  const { effort = "required", cuda = false, start = startConfined(effort, cuda) } = options;
   const main = join(import.meta.dirname, "..", "host", import.meta.filename.endsWith(".ts") ? "main.ts" : "main.js");
-  const child = spawn(process.execPath, [main], {
-    cwd: "/",
-    // Nothing of the caller's environment: no LD_*, NODE_OPTIONS, CUDA_INJECTION*, no secrets.
-    env: { CUDA_CACHE_DISABLE: "1" },
-    // Standard output is the caller's own; a kernel that prints must not reach it.
-    stdio: ["ignore", "ignore", "inherit", "pipe", ...fds],
-  });
+  const alarmFd = channelFd + 1 + fds.length;
+  // Standard output is the caller's own; a kernel that prints must not reach it.
+  const child = start(main, ["ignore", "ignore", "pipe", "pipe", ...fds, "pipe"], alarmFd);
   const channel = child.stdio[channelFd] as Duplex;
   let reason: KernlockError | null = null;
   let closing = false;
+  let confinement: Confinement | null = null;
+  const printed = passOn(child.stderr!, process.stderr);
+  const kill = (why: KernlockError): void => {
+    reason ??= why;
+    channel.destroy();
+    child.kill("SIGKILL");
+  };
   const ended = new Promise<void>((resolve) => {
     const end = (text: string): void => {
       events.onEnd(reason ?? died(closing, text));
       resolve();
     };
     child.once("error", (error) => end(error.message));
-    child.once("close", (code, signal) => end(signal === null ? `exit code ${code}` : `signal ${signal}`));
+    child.once("close", (code, signal) => {
+      // Refused while signals were blocked, so that the kernel ended the process instead.
+      if (signal === "SIGSYS") reason ??= violation(null);
+      if (code === starterRefused && !heard) reason ??= notStarted(printed());
+      end(signal === null ? `exit code ${code}` : `signal ${signal}`);
+    });
   });
+  // Whoever has tried once to break out is not asked anything more.
+  const alarm = child.stdio[alarmFd] as Duplex;
+  alarm.on("data", (chunk: Buffer) => kill(violation(chunk.length >= 4 ? chunk.readUInt32LE(0) : null)));
+  alarm.on("error", () => {});
+  let heard = false;
   const read = frameReader((json, tail) => {
+    heard = true;
     const message = parseFromHost(json);
-    if (message.type === "failed" && message.id === null) reason = fromWireError(message.error);
+    if (message.type === "failed" && message.id === null) reason ??= fromWireError(message.error);
+    else if (message.type === "confined") confinement = witnessed(child.pid!, effort);
+    else if (message.type === "ready" && confinement === null && options.start === undefined) kill(notConfined({}));
     else events.onMessage(message, tail);
   });
   channel.on("data", (chunk: Buffer) => {
@@ -58,14 +124,15 @@ export function startHost(fds: readonly number[], events: HostEvents): Host {
       read(chunk);
     } catch (error) {
       // It does not keep to the protocol, so nothing it says can be used.
-      reason ??= error as KernlockError;
-      channel.destroy();
-      child.kill("SIGKILL");
+      kill(error as KernlockError);
     }
   });
   channel.on("error", () => {});
   return {
     pid: child.pid ?? -1,
+    get confinement() {
+      return confinement;
+    },
     send(message) {
       if (channel.writable) for (const part of frame(message)) channel.write(part);
     },
@@ -78,6 +145,38 @@ export function startHost(fds: readonly number[], events: HostEvents): Host {
       clearTimeout(patience);
     },
   };
+}
+
+/** Seen from outside, before the first kernel is loaded or soon after. @throws KL_CONFINE_UNAVAILABLE */
+function witnessed(pid: number, effort: Effort): Confinement {
+  const seen = witness(pid, effort);
+  if (effort === "best-effort" || (seen.landlock > 0 && seen.seccomp && seen.no_new_privs && seen.capabilities))
+    return seen;
+  throw notConfined({ ...seen });
+}
+
+const notConfined = (details: Record<string, unknown>): KernlockError =>
+  new KernlockError("KL_CONFINE_UNAVAILABLE", "The engine host should have confined itself, and has not.", { details });
+
+const notStarted = (why: string): KernlockError =>
+  new KernlockError("KL_CONFINE_UNAVAILABLE", `The engine host cannot be started confined (${why.trim()}).`, {
+    remedy: "Run kernlock doctor; confinement: best-effort in the policy leaves out what this system lacks.",
+  });
+
+/** At most so much of what a kernel prints is passed on. */
+const mostPrinted = 64 << 10;
+
+/** Without what a terminal would obey. */
+function passOn(from: Readable, to: Writable): () => string {
+  let left = mostPrinted;
+  let first = "";
+  from.setEncoding("utf8").on("data", (text: string) => {
+    const plain = text.slice(0, Math.max(0, left)).replace(/[^\P{C}\n\t]/gu, "?");
+    left -= text.length;
+    first ||= plain.slice(0, 500);
+    to.write(plain);
+  });
+  return () => first;
 }
 
 async function exited(child: ChildProcess): Promise<void> {

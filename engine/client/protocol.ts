@@ -47,7 +47,9 @@ export type ToHost =
       readonly kernels: readonly HostedKernel[];
     }
   | { readonly type: "generate"; readonly id: number; readonly request: WireRequest }
-  | { readonly type: "abort"; readonly id: number };
+  | { readonly type: "abort"; readonly id: number }
+  | { readonly type: "rendered"; readonly id: number; readonly text: string }
+  | { readonly type: "unrendered"; readonly id: number; readonly error: WireError };
 
 const id = z.number().int().nonnegative();
 const ms = z.number().nonnegative();
@@ -78,7 +80,11 @@ const finished = z.strictObject({
 
 const fromHost = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("progress"), done: ms, total: ms }),
+  /** It has confined itself, and loads kernels next. */
+  z.strictObject({ type: z.literal("confined") }),
   z.strictObject({ type: z.literal("ready") }),
+  /** Asks for a chat template to be rendered, which the host may not do itself. */
+  z.strictObject({ type: z.literal("render"), id, variables: z.record(z.string(), z.unknown()) }),
   z.strictObject({
     type: z.literal("token"),
     id,

@@ -1,6 +1,7 @@
 import type { KernlockError } from "@kernlock/kernels/format";
 import type { SealedKernel } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
+import type { Confinement } from "../confine/index.ts";
 import type { ChatMessage, Model } from "../model/types.ts";
 
 export type { ChatMessage } from "../model/types.ts";
@@ -80,6 +81,8 @@ export interface GenerateResult {
   readonly finish_reason: "stop" | "length";
   readonly plan: Plan;
   readonly run_record: readonly RunRecordEntry[];
+  /** What held for the process that ran the kernels, as its parent saw it. Null: nothing, which only tests can ask for. */
+  readonly confinement: Confinement | null;
   readonly timing: Timing;
 }
 
@@ -125,6 +128,8 @@ export interface Engine extends AsyncDisposable {
   readonly plan: Plan;
   /** Process id of the host. */
   readonly pid: number;
+  /** As in the results. */
+  readonly confinement: Confinement | null;
   /** Rejects with a KernlockError; requests of concurrent calls run together. */
   generate(request: GenerateRequest, options?: GenerateOptions): Promise<Generated>;
   /** Each request on its own: one that fails leaves the others alone. In order. */

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { fail } from "@kernlock/kernels/format";
 import type { Conversion, Plan, PlannedOp } from "@kernlock/policies/compatibility";
+import type { Confinement } from "../confine/index.ts";
 import type { Finished, WireRequest } from "./protocol.ts";
 import type { GenerateRequest, GenerateResult, RunRecordEntry, Sampling } from "./types.ts";
 
@@ -56,7 +57,7 @@ function seedOf(seed: bigint | undefined): bigint {
   return fail("KL_ENGINE_REQUEST", `The seed ${seed} is not a whole number from 0 to 2^64 - 1.`);
 }
 
-export function toResult(done: Finished, plan: Plan): GenerateResult {
+export function toResult(done: Finished, plan: Plan, confinement: Confinement | null): GenerateResult {
   const perSecond = done.tokenIds.length > 1 && done.decodeMs > 0;
   return {
     prompt: done.prompt,
@@ -68,6 +69,7 @@ export function toResult(done: Finished, plan: Plan): GenerateResult {
     finish_reason: done.finishReason,
     plan,
     run_record: runRecord(plan, done.buckets),
+    confinement,
     timing: {
       queued_ms: done.queuedMs,
       prefill_ms: done.prefillMs,

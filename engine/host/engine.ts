@@ -1,7 +1,8 @@
 /** The engine proper: requests in, tokens out. Everything that computes is an op of a sealed kernel. */
 import { fail, KernlockError } from "@kernlock/kernels/format";
 import { type FromHost, type ToHost, type WireRequest, wireError } from "../client/protocol.ts";
-import { modelFacts, modelFromDescription } from "../model/index.ts";
+import { confineHost } from "../confine/self.ts";
+import { modelFacts, modelFromDescription, type RawRenderer } from "../model/index.ts";
 import { openDevice } from "../native/index.ts";
 import { allocateBuffers } from "./buffers.ts";
 import { loadOps } from "./kernels.ts";
@@ -22,6 +23,7 @@ export interface HostEngine {
 export async function startHostEngine(
   { plan, model: description, modelFds, kernels }: Extract<ToHost, { type: "start" }>,
   send: Send,
+  templates: RawRenderer,
 ): Promise<HostEngine> {
   if (plan.device !== "cpu") {
     fail("KL_PLAN_UNAVAILABLE", `The plan is for ${plan.device}, and this engine has a runtime for the CPU only.`, {
@@ -31,11 +33,13 @@ export async function startHostEngine(
   const model = modelFromDescription(description, modelFds);
   const facts = modelFacts(model);
   const device = openDevice({ kind: "cpu", workers: plan.workers });
+  // What the driver and we must open is open; kernels come next.
+  if (confineHost(process.argv.slice(2))) void send({ type: "confined" });
   const ops = loadOps(kernels, device);
   const onProgress = (done: number, total: number): void => void send({ type: "progress", done, total });
   const [weights, language] = await Promise.all([
     loadWeights({ model, plan, device, ops, onProgress }),
-    openLanguage(model),
+    openLanguage(model, templates),
   ]);
   const buffers = allocateBuffers(device, facts, plan);
   const stepper = createStepper({ device, plan, model: facts, config: model.config, ops, weights, buffers });

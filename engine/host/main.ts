@@ -1,11 +1,12 @@
 /**
  * The engine host. It is given one channel, sealed kernels and open weight files as descriptors, and ends when its caller
- * closes the channel. Kernels and weights are never opened by path; the one process it starts renders the chat template.
+ * closes the channel. Kernels and weights are never opened by path, and it starts no other process.
  */
 import { once } from "node:events";
 import { Socket } from "node:net";
 import { channelFd, frame, frameReader, type ToHost, wireError } from "../client/protocol.ts";
 import { type HostEngine, type Send, startHostEngine } from "./engine.ts";
+import { remoteTemplates } from "./templates.ts";
 
 const channel = new Socket({ fd: channelFd, readable: true, writable: true });
 const send: Send = (message, tail) => {
@@ -22,11 +23,12 @@ function die(error: unknown): void {
 }
 
 let engine: HostEngine | null = null;
+const templates = remoteTemplates(send);
 
 function receive(message: ToHost): void {
   switch (message.type) {
     case "start":
-      startHostEngine(message, send).then((started) => {
+      startHostEngine(message, send, templates).then((started) => {
         engine = started;
         void send({ type: "ready" });
       }, die);
@@ -36,6 +38,10 @@ function receive(message: ToHost): void {
       return;
     case "abort":
       engine?.abort(message.id);
+      return;
+    case "rendered":
+    case "unrendered":
+      templates.receive(message);
       return;
   }
 }

@@ -4,11 +4,12 @@ import type { Bucket, Plan } from "@kernlock/policies/compatibility";
 import type { WireRequest } from "../client/protocol.ts";
 import {
   createHarmonyParser,
-  createTemplateRenderer,
   loadTokenizer,
   type Model,
+  type RawRenderer,
   type TemplateRenderer,
   type Tokenizer,
+  templateRenderer,
 } from "../model/index.ts";
 import type { Sampled } from "./step.ts";
 
@@ -39,10 +40,9 @@ export interface Language {
   readonly renderer: TemplateRenderer | null;
 }
 
-export async function openLanguage(model: Model): Promise<Language> {
+export async function openLanguage(model: Model, templates: RawRenderer): Promise<Language> {
   const tokenizer = loadTokenizer(model);
-  const renderer =
-    tokenizer === null || model.template === null ? null : await createTemplateRenderer(model, tokenizer);
+  const renderer = tokenizer === null || model.template === null ? null : templateRenderer(model, tokenizer, templates);
   return { tokenizer, renderer };
 }
 

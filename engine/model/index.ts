@@ -12,6 +12,6 @@ export { formatInspection, inspectModel } from "./inspect.ts";
 export { type MakeModelOptions, makeModel, type ShapeName, shapes } from "./make.ts";
 export { openModel } from "./open.ts";
 export { ropeTable } from "./rope.ts";
-export { createTemplateRenderer } from "./template.ts";
+export { createTemplateRenderer, type RawRenderer, startRenderProcess, templateRenderer } from "./template.ts";
 export { loadTokenizer, parseTokenizer } from "./tokenizer.ts";
 export * from "./types.ts";

@@ -4,6 +4,7 @@
  *
  * Everything is loaded by the time `ready` is sent; afterwards no file is opened. The process ends with its parent.
  */
+import { createRequire } from "node:module";
 import { runInThisContext } from "node:vm";
 import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 
@@ -102,6 +103,13 @@ function reply(value: RenderReply): void {
   process.send!(value);
 }
 
+/** From here on this process opens no file and no socket and starts nothing: it can compute and answer. */
+function confine([addon, effort]: readonly string[]): void {
+  const native = createRequire(import.meta.url)(addon!) as { confine(strength: "renderer", alarm: number): number };
+  const errno = native.confine("renderer", -1);
+  if (errno !== 0 && effort !== "best-effort") throw new Error(`it cannot be confined (error ${errno})`);
+}
+
 function serve({ template, milliseconds, maxOutput }: RenderSetup): void {
   let program: Program | undefined;
   const render = (job: RenderJob): string => {
@@ -132,5 +140,10 @@ process.once("message", (setup: RenderSetup) => {
   serve(setup);
   // Whatever is loaded or looked up late (the time zone is a file) is had now.
   within(1000, () => run(compile("{{ strftime_now('%H') }}"), { variables: {}, now: Date.now() }));
-  reply({ kind: "ready" });
+  try {
+    confine(process.argv.slice(2));
+    reply({ kind: "ready" });
+  } catch (error) {
+    reply({ kind: "error", message: (error as Error).message });
+  }
 });

@@ -1,6 +1,7 @@
-import { type ChildProcess, fork } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { fail } from "@kernlock/kernels/format";
+import { allowedToRenderer, confineAddonPath, type Effort, spawnConfined } from "../confine/index.ts";
 import { createGuard, stringsOf } from "./guard.ts";
 import { parseMessages } from "./messages.ts";
 import type { RenderJob, RenderReply, RenderSetup } from "./template-process.ts";
@@ -20,34 +21,57 @@ const startMilliseconds = 30_000;
 /** The process stops a slow template itself and lives on; only if that fails is it killed. */
 const graceMilliseconds = 1000;
 
+/** What renders a template with given variables, wherever that may be. */
+export interface RawRenderer {
+  /** @throws KL_TEMPLATE_LIMIT, KL_TEMPLATE_ERROR */
+  render(variables: Readonly<Record<string, unknown>>): Promise<string>;
+  close(): Promise<void>;
+}
+
 /**
- * Starts the renderer of the model's chat template. It runs in a process of its own, which has
- * loaded everything by the time this resolves: it goes on working when the caller may open no file any more. A template
- * that loops is stopped; one that exhausts memory ends its process, and the next rendering needs leave to start another.
+ * Starts the renderer of the model's chat template. It runs in a process of its own, which opens no file any more once it has
+ * loaded everything. A template that loops is stopped; one that exhausts memory ends its process, and the next rendering
+ * starts another.
  *
- * @throws KL_TEMPLATE_ABSENT
+ * @throws KL_TEMPLATE_ABSENT, KL_CONFINE_UNAVAILABLE
  */
 export async function createTemplateRenderer(
   model: Pick<Model, "template" | "templateTokens">,
   tokenizer: Tokenizer,
   limits: Partial<TemplateLimits> = {},
 ): Promise<TemplateRenderer> {
-  const { template, templateTokens } = model;
-  if (template === null) {
-    return fail("KL_TEMPLATE_ABSENT", "The model has no chat template.", {
-      remedy: "Use --prompt or --token-ids, or put chat_template.jinja into the model's folder.",
-    });
-  }
-  const renderer = new RenderProcess(template, { ...defaults, ...limits });
-  await renderer.start();
+  const process = startRenderProcess(model, limits);
+  await process.start();
+  return templateRenderer(model, tokenizer, process);
+}
 
+/** The process alone; it starts when it is first used, or told to. @throws KL_TEMPLATE_ABSENT */
+export function startRenderProcess(
+  { template }: Pick<Model, "template">,
+  { effort = "required", ...limits }: Partial<TemplateLimits> & { readonly effort?: Effort } = {},
+): RawRenderer & { start(): Promise<unknown> } {
+  return new RenderProcess(template ?? absent(), { ...defaults, ...limits }, effort);
+}
+
+const absent = (): never =>
+  fail("KL_TEMPLATE_ABSENT", "The model has no chat template.", {
+    remedy: "Use --prompt or --token-ids, or put chat_template.jinja into the model's folder.",
+  });
+
+/** Conversations in, prompts out, whose contents cannot pass for special tokens. @throws KL_TEMPLATE_ABSENT */
+export function templateRenderer(
+  { template, templateTokens }: Pick<Model, "template" | "templateTokens">,
+  tokenizer: Tokenizer,
+  renderer: RawRenderer,
+): TemplateRenderer {
+  const source = template ?? absent();
   const render = async (conversation: Conversation): Promise<RenderedPrompt> => {
     const data = {
       ...conversation.variables,
       messages: parseMessages(conversation.messages),
       ...(conversation.reasoningEffort === undefined ? {} : { reasoning_effort: conversation.reasoningEffort }),
     };
-    const guard = createGuard(tokenizer, [template, ...Object.values(templateTokens), ...stringsOf(data)]);
+    const guard = createGuard(tokenizer, [source, ...Object.values(templateTokens), ...stringsOf(data)]);
     const text = await renderer.render({
       ...templateTokens,
       add_generation_prompt: conversation.addGenerationPrompt ?? true,
@@ -62,14 +86,16 @@ export async function createTemplateRenderer(
 class RenderProcess {
   readonly #setup: RenderSetup;
   readonly #memory: number;
+  readonly #effort: Effort;
   #child: ChildProcess | null = null;
   /** Who waits for the process's next message. */
   #waiting: ((reply: RenderReply) => void) | null = null;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  constructor(template: string, limits: TemplateLimits) {
+  constructor(template: string, limits: TemplateLimits, effort: Effort) {
     this.#memory = limits.memory;
+    this.#effort = effort;
     this.#setup = { template, milliseconds: limits.milliseconds, maxOutput: limits.output };
   }
 
@@ -85,7 +111,7 @@ class RenderProcess {
     return child;
   }
 
-  render(variables: Record<string, unknown>): Promise<string> {
+  render(variables: Readonly<Record<string, unknown>>): Promise<string> {
     const turn = this.#queue.then(() => this.#render(variables));
     this.#queue = turn.catch(() => undefined);
     return turn;
@@ -98,11 +124,15 @@ class RenderProcess {
 
   #launch(): ChildProcess {
     const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-    const child = fork(fileURLToPath(new URL(`./template-process.${extension}`, import.meta.url)), {
-      execArgv: ["--permission", "--allow-fs-read=*", "--no-warnings", `--max-old-space-size=${this.#memory}`],
+    const main = fileURLToPath(new URL(`./template-process.${extension}`, import.meta.url));
+    const addon = confineAddonPath();
+    const node = ["--permission", "--allow-fs-read=*", "--allow-addons", "--no-warnings"];
+    const child = spawnConfined({
+      args: [...node, `--max-old-space-size=${this.#memory}`, main, addon, this.#effort],
       env: process.env.TZ === undefined ? {} : { TZ: process.env.TZ },
-      cwd: "/",
       stdio: ["ignore", "ignore", "ignore", "ipc"],
+      allowed: allowedToRenderer([main, addon]),
+      effort: this.#effort,
     });
     // Of a process that is being killed nothing is heard any more.
     const tell = (reply: RenderReply): void => {
@@ -140,7 +170,7 @@ class RenderProcess {
     });
   }
 
-  async #render(variables: Record<string, unknown>): Promise<string> {
+  async #render(variables: Readonly<Record<string, unknown>>): Promise<string> {
     const child = await this.start();
     const { milliseconds } = this.#setup;
     const started = performance.now();

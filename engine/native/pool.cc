@@ -34,6 +34,7 @@ Pool::Pool(uint32_t workers) : workers_(std::max(1u, workers)) {
   // Helpers take no signals: those are Node's business.
   sigset_t all, before;
   sigfillset(&all);
+  sigdelset(&all, SIGSYS);  // a refused call; blocked, it would end the process unreported
   pthread_sigmask(SIG_SETMASK, &all, &before);
   for (uint32_t worker = 1; worker < workers_; ++worker) helpers_.emplace_back([this, worker] { help(worker); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

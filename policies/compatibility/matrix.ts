@@ -19,6 +19,9 @@ export interface MatrixFacts {
   readonly policyAllowsDequant: boolean;
   /** Whether every attention op that was offered and not chosen lacks what gpt-oss needs, and none is left. */
   readonly attentionWithoutSinks: boolean;
+  /** Whether kernels can be confined here; null where nobody has looked. */
+  readonly confinable?: boolean | null;
+  readonly confinement?: "required" | "best-effort";
   /** The largest MXFP4 scale byte seen; null before weights are read. */
   readonly largestScale: number | null;
 }
@@ -49,6 +52,16 @@ const dequantizes = (facts: MatrixFacts): boolean => facts.experts === "mxfp4" &
  * first. Everything else is derived from the descriptors of the locked kernels.
  */
 export const matrix: readonly MatrixRow[] = [
+  {
+    id: "C1",
+    when: "a system without Landlock or without seccomp; the policy does not say `confinement: best-effort`",
+    applies: (facts) => facts.confinable === false && facts.confinement !== "best-effort",
+    outcome: "refuse",
+    code: "KL_CONFINE_UNAVAILABLE",
+    reason: "this system cannot confine kernels (Landlock and seccomp), and the policy does not let them run otherwise",
+    remedy: "Use Linux 5.13 or newer with both enabled, or say confinement: best-effort in the policy.",
+    source: "A signed kernel may still be hostile: docs/security/model.md",
+  },
   {
     id: "D1",
     when: "`--device cuda` on a machine without a CUDA driver",

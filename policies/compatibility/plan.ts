@@ -43,6 +43,9 @@ export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
     policyAllowsDequant: request.policyAllowsDequant,
     attentionWithoutSinks: false,
     largestScale: null,
+    confinable:
+      machine.confinement === undefined ? null : machine.confinement.landlock > 0 && machine.confinement.seccomp,
+    confinement: request.confinement ?? "required",
   };
   obey(facts, model);
 

@@ -42,6 +42,8 @@ export interface MachineFacts {
   readonly arch: string;
   readonly libc: { readonly family: string; readonly version: string };
   readonly cpu: { readonly model: string; readonly level: CpuLevel; readonly cores: number };
+  /** What it can do to confine the engine host; absent where nobody has looked. `landlock`: its version, 0 without. */
+  readonly confinement?: { readonly landlock: number; readonly seccomp: boolean };
   /** Bytes. */
   readonly memory: { readonly total: number; readonly available: number };
   /** Absent without a driver. */
@@ -94,6 +96,8 @@ export interface PlanRequest {
   readonly maxBatchTokens: number | null;
   /** CPU threads. Null: one a core. */
   readonly workers: number | null;
+  /** What the policy says about a machine that cannot confine kernels. Default `required`: it runs none. */
+  readonly confinement?: "required" | "best-effort";
 }
 
 /** `decode`: every sequence has one row. `mixed`: sequences have any number of rows (prompts, and steps of both). */
