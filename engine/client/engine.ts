@@ -6,7 +6,7 @@ import { describeModel, modelFacts, startRenderProcess } from "../model/index.ts
 import { addonPath } from "../native/addon.ts";
 import { type HostEvents, type StartProcess, startHost } from "./host.ts";
 import { readMachineFacts } from "./machine.ts";
-import { channelFd, fromWireError, type HostMessage, wireError } from "./protocol.ts";
+import { channelFd, type Driver, fromWireError, type HostMessage, wireError } from "./protocol.ts";
 import type {
   BatchItem,
   Engine,
@@ -83,8 +83,8 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
   const needed = kernels.filter((one) =>
     used.some(({ kernel, variant }) => kernel === one.name && variant === one.variantKey),
   );
-  const hosted = needed.map(({ name, version, variant, files }) => ({
-    ...{ name, version, variant },
+  const hosted = needed.map(({ name, version, manifest, variant, files }) => ({
+    ...{ name, version, digest: manifest, variant },
     files: files.map(({ path, fd }) => ({ path, fd: handed(fd) })),
   }));
   const modelFds = model.files.map((_, i) => channelFd + 1 + i);
@@ -94,6 +94,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
   const ready = Promise.withResolvers<void>();
   let ended: KernlockError | null = null;
   let nextId = 0;
+  let driver: Driver | null = null;
   const events: HostEvents = {
     onMessage(message, tail) {
       switch (message.type) {
@@ -104,6 +105,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
           onProgress?.(message.done, message.total);
           return;
         case "ready":
+          driver = message.driver;
           ready.resolve();
           return;
         default:
@@ -162,7 +164,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
         return;
       case "finished": {
         const logits = one.logits === null ? null : join(one.logits, facts.vocab);
-        one.resolve({ result: toResult(message, plan, host.confinement), logits, seed: one.seed });
+        one.resolve({ result: toResult(message, plan, host.confinement, driver), logits, seed: one.seed });
         return;
       }
       case "failed":
@@ -197,7 +199,14 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     });
   }
 
-  host.send({ type: "start", plan, model: describeModel(model), modelFds, kernels: hosted });
+  host.send({
+    type: "start",
+    plan,
+    model: describeModel(model),
+    modelFds,
+    kernels: hosted,
+    careful: options.careful ?? false,
+  });
   try {
     await ready.promise;
   } catch (error) {
@@ -206,7 +215,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
   }
   const close = (): Promise<void> => host.close();
   const { confinement } = host;
-  return { plan, pid: host.pid, confinement, generate, generateAll, close, [Symbol.asyncDispose]: close };
+  return { plan, pid: host.pid, confinement, driver, generate, generateAll, close, [Symbol.asyncDispose]: close };
 }
 
 /** @throws KL_ENGINE_LOGITS when one array cannot hold them */

@@ -15,6 +15,8 @@ export const channelFd = 3;
 export interface HostedKernel {
   readonly name: string;
   readonly version: string;
+  /** Manifest digest of the variant. */
+  readonly digest: string;
   readonly variant: Variant;
   /** Sealed payload files, by the host's descriptor numbers. */
   readonly files: readonly { readonly path: string; readonly fd: number }[];
@@ -45,6 +47,8 @@ export type ToHost =
       readonly model: ModelDescription;
       readonly modelFds: readonly number[];
       readonly kernels: readonly HostedKernel[];
+      /** Run GPU programs launch by launch, so that a fault names its op. */
+      readonly careful: boolean;
     }
   | { readonly type: "generate"; readonly id: number; readonly request: WireRequest }
   | { readonly type: "abort"; readonly id: number }
@@ -78,11 +82,17 @@ const finished = z.strictObject({
   decodeMs: ms,
 });
 
+/** A GPU driver's library that was opened, the CUDA version it runs, and how the device calls itself. */
+const driver = z.strictObject({ path: z.string(), digest: z.string(), cuda: z.string(), device: z.string() });
+
 const fromHost = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("progress"), done: ms, total: ms }),
   /** It has confined itself, and loads kernels next. */
   z.strictObject({ type: z.literal("confined") }),
-  z.strictObject({ type: z.literal("ready") }),
+  z.strictObject({
+    type: z.literal("ready"),
+    driver: driver.nullable(),
+  }),
   /** Asks for a chat template to be rendered, which the host may not do itself. */
   z.strictObject({ type: z.literal("render"), id, variables: z.record(z.string(), z.unknown()) }),
   z.strictObject({
@@ -114,6 +124,7 @@ const fromHost = z.discriminatedUnion("type", [
 /** As the host writes it; `parseFromHost` gives what the client reads. */
 export type FromHost = z.input<typeof fromHost>;
 export type HostMessage = z.output<typeof fromHost>;
+export type Driver = z.output<typeof driver>;
 export type Finished = z.output<typeof finished>;
 export type WireError = Extract<FromHost, { type: "failed" }>["error"];
 

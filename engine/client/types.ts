@@ -3,6 +3,7 @@ import type { SealedKernel } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
 import type { Confinement } from "../confine/index.ts";
 import type { ChatMessage, Model } from "../model/types.ts";
+import type { Driver } from "./protocol.ts";
 
 export type { ChatMessage } from "../model/types.ts";
 
@@ -83,6 +84,8 @@ export interface GenerateResult {
   readonly run_record: readonly RunRecordEntry[];
   /** What held for the process that ran the kernels, as its parent saw it. Null: nothing, which only tests can ask for. */
   readonly confinement: Confinement | null;
+  /** The GPU driver that was used; null on a CPU. */
+  readonly driver: Driver | null;
   readonly timing: Timing;
 }
 
@@ -120,6 +123,8 @@ export interface EngineOptions {
   readonly request: PlanRequest;
   /** Loading weights: bytes done of bytes to do. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Run GPU programs launch by launch, each waited for: slow, and a fault names its op. */
+  readonly careful?: boolean;
   /** Called with the plan before any weight is read. */
   readonly onPlan?: (plan: Plan) => void;
 }
@@ -130,6 +135,7 @@ export interface Engine extends AsyncDisposable {
   readonly pid: number;
   /** As in the results. */
   readonly confinement: Confinement | null;
+  readonly driver: Driver | null;
   /** Rejects with a KernlockError; requests of concurrent calls run together. */
   generate(request: GenerateRequest, options?: GenerateOptions): Promise<Generated>;
   /** Each request on its own: one that fails leaves the others alone. In order. */

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { fail } from "@kernlock/kernels/format";
 import type { Conversion, Plan, PlannedOp } from "@kernlock/policies/compatibility";
 import type { Confinement } from "../confine/index.ts";
-import type { Finished, WireRequest } from "./protocol.ts";
+import type { Driver, Finished, WireRequest } from "./protocol.ts";
 import type { GenerateRequest, GenerateResult, RunRecordEntry, Sampling } from "./types.ts";
 
 /** @throws KL_ENGINE_REQUEST */
@@ -57,7 +57,12 @@ function seedOf(seed: bigint | undefined): bigint {
   return fail("KL_ENGINE_REQUEST", `The seed ${seed} is not a whole number from 0 to 2^64 - 1.`);
 }
 
-export function toResult(done: Finished, plan: Plan, confinement: Confinement | null): GenerateResult {
+export function toResult(
+  done: Finished,
+  plan: Plan,
+  confinement: Confinement | null,
+  driver: Driver | null,
+): GenerateResult {
   const perSecond = done.tokenIds.length > 1 && done.decodeMs > 0;
   return {
     prompt: done.prompt,
@@ -69,7 +74,7 @@ export function toResult(done: Finished, plan: Plan, confinement: Confinement | 
     finish_reason: done.finishReason,
     plan,
     run_record: runRecord(plan, done.buckets),
-    confinement,
+    ...{ confinement, driver },
     timing: {
       queued_ms: done.queuedMs,
       prefill_ms: done.prefillMs,

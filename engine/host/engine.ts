@@ -1,45 +1,47 @@
 /** The engine proper: requests in, tokens out. Everything that computes is an op of a sealed kernel. */
 import { fail, KernlockError } from "@kernlock/kernels/format";
-import { type FromHost, type ToHost, type WireRequest, wireError } from "../client/protocol.ts";
+import type { Plan } from "@kernlock/policies/compatibility";
+import { type Driver, type FromHost, type ToHost, type WireRequest, wireError } from "../client/protocol.ts";
 import { confineHost } from "../confine/self.ts";
-import { modelFacts, modelFromDescription, type RawRenderer } from "../model/index.ts";
-import { openDevice } from "../native/index.ts";
+import { type Model, modelFacts, modelFromDescription, type RawRenderer } from "../model/index.ts";
+import { type Device, findDriver, hashDriver, openDevice } from "../native/index.ts";
 import { allocateBuffers } from "./buffers.ts";
 import { loadOps } from "./kernels.ts";
 import { type Job, openJob, openLanguage } from "./request.ts";
 import { createScheduler, isDone, nextStep, type Part, retire } from "./scheduler.ts";
 import { createStepper, type StepResult } from "./step.ts";
-import { loadWeights } from "./weights.ts";
+import { loadWeights, openPlacing } from "./weights.ts";
 
 /** Resolves when the channel has room again; the tail is copied at once. */
 export type Send = (message: FromHost, tail?: Uint8Array) => Promise<void>;
 
 export interface HostEngine {
+  readonly driver: Driver | null;
   generate(id: number, request: WireRequest): void;
   abort(id: number): void;
 }
 
 /** Loads kernels, then weights, then serves. @throws KL_LOAD_*, KL_MODEL_*, KL_MEMORY_* */
 export async function startHostEngine(
-  { plan, model: description, modelFds, kernels }: Extract<ToHost, { type: "start" }>,
+  { plan, model: description, modelFds, kernels, careful }: Extract<ToHost, { type: "start" }>,
   send: Send,
   templates: RawRenderer,
 ): Promise<HostEngine> {
-  if (plan.device !== "cpu") {
-    fail("KL_PLAN_UNAVAILABLE", `The plan is for ${plan.device}, and this engine has a runtime for the CPU only.`, {
-      remedy: "Ask for --device cpu, with CPU kernels in the lock.",
-    });
-  }
   const model = modelFromDescription(description, modelFds);
   const facts = modelFacts(model);
-  const device = openDevice({ kind: "cpu", workers: plan.workers });
+  const { device, driver } = openPlanned(plan);
+  device.careful(careful);
   // What the driver and we must open is open; kernels come next.
   if (confineHost(process.argv.slice(2))) void send({ type: "confined" });
   const ops = loadOps(kernels, device);
   const onProgress = (done: number, total: number): void => void send({ type: "progress", done, total });
-  const [weights, language] = await Promise.all([
-    loadWeights({ model, plan, device, ops, onProgress }),
+  // Staging memory is taken before the reservation, which holds what stays.
+  const placing = openPlacing({ model, plan, device, ops });
+  device.reserve(plan.memory.total + roundingRoom(model));
+  const [weights, language, opened] = await Promise.all([
+    loadWeights({ model, plan, device, ops, placing, onProgress }),
     openLanguage(model, templates),
+    driver,
   ]);
   const buffers = allocateBuffers(device, facts, plan);
   const stepper = createStepper({ device, plan, model: facts, config: model.config, ops, weights, buffers });
@@ -122,6 +124,7 @@ export async function startHostEngine(
   const failed = (id: number, error: unknown): void => void send({ type: "failed", id, error: wireError(error) });
 
   return {
+    driver: opened,
     generate(id, request) {
       opening.add(id);
       openJob({ model, plan, language }, id, request).then(
@@ -142,6 +145,20 @@ export async function startHostEngine(
       void run();
     },
   };
+}
+
+/** Every allocation of a GPU is rounded up to 256 bytes; these are about how many there are. */
+const roundingRoom = (model: Model): number => 256 * (24 * model.config.layers + 64);
+
+/** The device that the plan names; for a GPU also what its driver is, once all of the library has been read. */
+function openPlanned(plan: Plan): { device: Device; driver: Promise<Driver | null> } {
+  if (plan.device === "cpu") {
+    return { device: openDevice({ kind: "cpu", workers: plan.workers }), driver: Promise.resolve(null) };
+  }
+  const path = findDriver() ?? fail("KL_PLAN_NO_DRIVER", "There is no CUDA driver.", { remedy: "Install one." });
+  const device = openDevice({ kind: "cuda", ordinal: Number(plan.device.slice("cuda:".length)), driver: path });
+  const { name, cuda } = device.gpu!;
+  return { device, driver: hashDriver(path).then((file) => ({ ...file, cuda, device: name })) };
 }
 
 const aborted = (): KernlockError => new KernlockError("KL_ENGINE_ABORTED", "The request was given up by its caller.");

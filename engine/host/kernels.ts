@@ -1,13 +1,15 @@
 import { argsBytes, type OpName } from "@kernlock/kernels/abi";
 import { fail, payloadFiles } from "@kernlock/kernels/format";
 import type { HostedKernel } from "../client/protocol.ts";
-import { type Device, type Library, openLibrary, type Step } from "../native/index.ts";
+import { type Device, type Launch, type Library, openLibrary } from "../native/index.ts";
 
 /** An op where it can be launched. */
 export interface LoadedOp {
   readonly name: OpName;
   readonly library: Library;
   readonly index: number;
+  /** Its descriptor says that it may begin before its predecessor has ended. */
+  readonly pdl: boolean;
 }
 
 /** Which op of which variant of which kernel. */
@@ -24,13 +26,14 @@ export type LoadedOps = ReadonlyMap<string, LoadedOp>;
  */
 export function loadOps(kernels: readonly HostedKernel[], device: Device): LoadedOps {
   const loaded = new Map<string, LoadedOp>();
-  for (const { name, variant, files } of kernels) {
+  for (const { name, version, digest, variant, files } of kernels) {
     for (const { path } of payloadFiles(variant)) {
       const file = files.find((one) => one.path === path);
       if (file === undefined)
         fail("KL_LOAD_OP_TABLE", `The file ${path} of ${name} was not handed to the engine host.`);
-      const library = openLibrary(file.fd, device);
-      const declared = variant.ops.filter((op) => op.file === path).map((op) => `${op.name}/${op.path}`);
+      const library = openLibrary(file.fd, device, { kernel: name, version, digest });
+      const described = variant.ops.filter((op) => op.file === path);
+      const declared = described.map((op) => `${op.name}/${op.path}`);
       const found = library.ops.map((op) => op.name);
       if (declared.toSorted().join() !== found.toSorted().join()) {
         fail("KL_LOAD_OP_TABLE", `${name} declares other ops for ${path} than the library has.`, {
@@ -45,7 +48,13 @@ export function loadOps(kernels: readonly HostedKernel[], device: Device): Loade
             details: { kernel: name, op: op.name },
           });
         }
-        loaded.set(opKey({ kernel: name, variant: variant.variant, op: op.name }), { name: op.op, library, index });
+        const pdl = described.some((one) => `${one.name}/${one.path}` === op.name && one.features.includes("pdl"));
+        loaded.set(opKey({ kernel: name, variant: variant.variant, op: op.name }), {
+          name: op.op,
+          library,
+          index,
+          pdl,
+        });
       }
     }
   }
@@ -57,4 +66,4 @@ export function findOp(ops: LoadedOps, planned: OpOrigin): LoadedOp {
   return op ?? fail("KL_LOAD_OP_TABLE", `The plan uses ${planned.op} of ${planned.kernel}, which was not loaded.`);
 }
 
-export const launch = ({ library, index }: LoadedOp, args: Uint8Array): Step => ({ library, index, args });
+export const launch = ({ library, index, pdl }: LoadedOp, args: Uint8Array): Launch => ({ library, index, args, pdl });

@@ -30,7 +30,7 @@ function receive(message: ToHost): void {
     case "start":
       startHostEngine(message, send, templates).then((started) => {
         engine = started;
-        void send({ type: "ready" });
+        void send({ type: "ready", driver: started.driver });
       }, die);
       return;
     case "generate":

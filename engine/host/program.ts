@@ -6,11 +6,15 @@ import { type ArgsOf, dtypes, encodeArgs, layouts, type OpName } from "@kernlock
 import {
   type Bucket,
   type BufferName,
+  type InputName,
+  inputLayout,
   type ModelFacts,
   modeTypes,
   type Plan,
   type PlannedOp,
-  pageTokens,
+  type ResultName,
+  resultLayout,
+  type StepSizes,
 } from "@kernlock/policies/compatibility";
 import type { ModelConfig } from "../model/index.ts";
 import { createProgram, type Device, type Program, type Step } from "../native/index.ts";
@@ -18,14 +22,15 @@ import type { Buffers } from "./buffers.ts";
 import { findOp, type LoadedOps, launch } from "./kernels.ts";
 import type { LayerWeights, Weights } from "./weights.ts";
 
-/** Sizes of a launch. What really runs is read from the buffers, so that many steps share one program. */
-export interface Shape {
+/**
+ * Sizes of a launch. What really runs is read from the buffers, so that many steps share one program.
+ * `rows` 0: no row samples, and what follows the layers is left out.
+ */
+export interface Shape extends StepSizes {
   readonly bucket: Bucket;
-  readonly tokens: number;
-  readonly seqs: number;
-  /** Rows that sample; 0: none does, and what follows the layers is left out. */
-  readonly rows: number;
   readonly maxContext: number;
+  /** Whether the logits themselves are wanted. */
+  readonly logits: boolean;
 }
 
 export interface Parts {
@@ -47,8 +52,8 @@ interface Place {
 }
 
 export function buildProgram(parts: Parts, shape: Shape): Program {
-  const { device, plan, weights } = parts;
-  const steps: Step[] = [];
+  const { device, plan, weights, buffers, model } = parts;
+  const steps: Step[] = buffers.inputs.up(0, inputLayout(shape).bytes);
   const fill = argumentsOf(parts, shape);
   const add = (op: PlannedOp, place: Place): void => {
     const loaded = findOp(parts.ops, op);
@@ -66,7 +71,11 @@ export function buildProgram(parts: Parts, shape: Shape): Program {
       if (op.covers.includes("norm")) norm = moeNorm;
     }
   }
-  if (shape.rows > 0) for (const op of planned("after")) add(op, { layer: null, norm: weights.norm });
+  if (shape.rows > 0) {
+    for (const op of planned("after")) add(op, { layer: null, norm: weights.norm });
+    steps.push(...buffers.results.down(0, resultLayout(shape).bytes));
+    if (shape.logits) steps.push(...buffers.logits.down(4 * shape.rows * model.vocab));
+  }
   return createProgram(device, steps);
 }
 
@@ -83,16 +92,20 @@ function argumentsOf({ plan, model, config, weights, buffers }: Parts, shape: Sh
   const { hidden, intermediate, heads, kvHeads, headDim, experts, topK, vocab } = model;
   const types = modeTypes[plan.mode];
   const address = (name: BufferName): bigint => buffers.named[name].address;
+  const inputs = inputLayout(shape).offsets;
+  const input = (name: InputName): bigint => buffers.inputs.address + BigInt(inputs[name]);
+  const results = resultLayout(shape).offsets;
+  const result = (name: ResultName): bigint => buffers.results.address + BigInt(results[name]);
   const dtype = { dtype: dtypes[types.activation] };
   const stream_dtype = { stream_dtype: dtypes[types.stream] };
   const kv_dtype = { kv_dtype: dtypes[types.kv] };
-  const row_seq = address("row_seq");
+  const row_seq = input("row_seq");
   const stream = address("stream");
   const layerOf = ({ layer }: Place): LayerWeights => weights.layers[layer!]!;
   const pages = ({ layer }: Place) => ({
     kv: buffers.kv[layer!]!,
-    block_table: address(model.layers[layer!] === "full" ? "block_table_full" : "block_table_sliding"),
-    block_table_stride: Math.ceil(plan.maxContext / pageTokens),
+    block_table: input(model.layers[layer!] === "full" ? "block_table_full" : "block_table_sliding"),
+    block_table_stride: shape.pages,
   });
   const workspace = {
     scratch: buffers.scratch.address,
@@ -105,7 +118,7 @@ function argumentsOf({ plan, model, config, weights, buffers }: Parts, shape: Sh
     ...{ heads, kv_heads: kvHeads, head_dim: headDim, scale: headDim ** -0.5 },
     window: model.layers[place.layer!] === "sliding" ? model.slidingWindow : 0,
     ...pages(place),
-    context: address("context"),
+    context: input("context"),
     q: address("q"),
     sinks: layerOf(place).sinks,
     out: address("attended"),
@@ -117,7 +130,7 @@ function argumentsOf({ plan, model, config, weights, buffers }: Parts, shape: Sh
     rope_scale: weights.ropeScale,
     ...pages(place),
     row_seq,
-    positions: address("positions"),
+    positions: input("positions"),
     weight: layerOf(place).qkv,
     bias: layerOf(place).qkvBias,
     inv_freq: weights.invFreq,
@@ -161,7 +174,7 @@ function argumentsOf({ plan, model, config, weights, buffers }: Parts, shape: Sh
     embed: () => ({
       ...{ ...stream_dtype, tokens, hidden, vocab },
       row_seq,
-      token_ids: address("token_ids"),
+      token_ids: input("token_ids"),
       weight: weights.embed,
       out: stream,
     }),
@@ -174,7 +187,7 @@ function argumentsOf({ plan, model, config, weights, buffers }: Parts, shape: Sh
     }),
     qkv_rope_kv: (place) => ({ ...qkv(place), x: address("normed") }),
     norm_qkv_rope_kv: (place) => ({ ...qkv(place), ...stream_dtype, ...norm(place), x: stream }),
-    attn_prefill: (place) => ({ ...attention(place), query_start: address("query_start") }),
+    attn_prefill: (place) => ({ ...attention(place), query_start: input("query_start") }),
     attn_decode: attention,
     o_proj: (place) => ({ ...outProjection(place), out: address("branch") }),
     o_proj_residual: (place) => ({ ...outProjection(place), stream }),
@@ -189,22 +202,22 @@ function argumentsOf({ plan, model, config, weights, buffers }: Parts, shape: Sh
     moe_residual: (place) => ({ ...mixture(place), stream }),
     lm_head: () => ({
       ...{ ...dtype, rows, hidden, vocab },
-      sample_rows: address("sample_rows"),
+      sample_rows: input("sample_rows"),
       x: address("normed"),
       weight: weights.lmHead,
       logits: address("logits"),
     }),
     sample: () => ({
       ...{ rows, vocab },
-      sample_rows: address("sample_rows"),
+      sample_rows: input("sample_rows"),
       logits: address("logits"),
-      temperature: address("temperature"),
-      top_p: address("top_p"),
-      top_k: address("top_k"),
-      seeds: address("seeds"),
-      counters: address("counters"),
-      token_ids: address("sampled"),
-      logprobs: address("logprobs"),
+      temperature: input("temperature"),
+      top_p: input("top_p"),
+      top_k: input("top_k"),
+      seeds: input("seeds"),
+      counters: input("counters"),
+      token_ids: result("sampled"),
+      logprobs: result("logprobs"),
       next_token_ids: 0n,
       ...workspace,
     }),

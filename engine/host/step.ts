@@ -1,7 +1,16 @@
 /** One step: the scheduler's parts go into the buffers, one native call runs the program, results come out. */
-import { type Bucket, bucketOf, type LayerKind, type Plan, pageTokens } from "@kernlock/policies/compatibility";
+import {
+  type Bucket,
+  bucketOf,
+  type InputName,
+  inputLayout,
+  type LayerKind,
+  type Plan,
+  pageTokens,
+  resultLayout,
+} from "@kernlock/policies/compatibility";
 import type { Program } from "../native/index.ts";
-import { f32, i32, u64 } from "./buffers.ts";
+import { type Buffers, f32, i32, u64 } from "./buffers.ts";
 import { buildProgram, type Parts, type Shape } from "./program.ts";
 import type { Part, Sequence } from "./scheduler.ts";
 
@@ -26,32 +35,38 @@ export interface Stepper {
   step(parts: readonly Part<Sampled>[]): Promise<{ bucket: Bucket; results: StepResult[] }>;
 }
 
+/** A program with the places of its inputs and results. */
+interface Ready {
+  readonly program: Program;
+  readonly inputs: Inputs;
+  readonly sampled: Int32Array;
+  readonly logprobs: Float32Array;
+}
+
 export function createStepper(parts: Parts): Stepper {
-  const { plan, model } = parts;
-  const programs = new Map<string, Program>();
-  const programFor = (shape: Shape): Program => {
+  const { plan, model, buffers } = parts;
+  const ready = new Map<string, Ready>();
+  const readyFor = (shape: Shape): Ready => {
     const key = Object.values(shape).join();
-    const program = programs.get(key) ?? buildProgram(parts, shape);
-    programs.set(key, program);
-    return program;
-  };
-  const inputs = openInputs(parts);
-  const outputs = {
-    logits: f32(parts.buffers.named.logits),
-    sampled: i32(parts.buffers.named.sampled),
-    logprobs: f32(parts.buffers.named.logprobs),
+    const known = ready.get(key) ?? { program: buildProgram(parts, shape), ...openArrays(buffers, shape) };
+    ready.set(key, known);
+    return known;
   };
   return {
     async step(stepParts) {
       const shape = shapeOf(stepParts, plan);
-      fillInputs(inputs, stepParts, shape, plan);
-      await programFor(shape).run();
+      const { program, inputs, sampled, logprobs } = readyFor(shape);
+      fillInputs(inputs, stepParts, shape);
+      await program.run();
       let row = 0;
       const results = stepParts.map(({ sequence, start, count, rows }) => {
-        const logits = outputs.logits.subarray(row * model.vocab, (row + rows) * model.vocab);
+        const { wantLogits } = sequence;
+        const logits = wantLogits
+          ? buffers.logits.view().subarray(row * model.vocab, (row + rows) * model.vocab)
+          : new Float32Array(0);
         row += rows;
         const last = rows > 0 && start + count === sequence.tokens.length && sequence.finish === null;
-        const next = last ? { id: outputs.sampled[row - 1]!, logprob: outputs.logprobs[row - 1]! } : null;
+        const next = last ? { id: sampled[row - 1]!, logprob: logprobs[row - 1]! } : null;
         return { next, logits };
       });
       return { bucket: shape.bucket, results };
@@ -66,36 +81,52 @@ function shapeOf(parts: readonly Part[], plan: Plan): Shape {
   const longest = Math.max(...parts.map(({ start, count }) => start + count));
   const decode = parts.every(({ count }) => count === 1);
   const seqs = bucketOf(decode ? parts.length : plan.maxSequences);
+  const maxContext = bucketOf(Math.max(longest, pageTokens));
   return {
     bucket: decode ? "decode" : "mixed",
     tokens: decode ? seqs : bucketOf(sum((part) => part.count)),
     seqs,
     rows: rows === 0 ? 0 : bucketOf(rows),
-    maxContext: bucketOf(Math.max(longest, pageTokens)),
+    pages: Math.ceil(Math.min(maxContext, plan.maxContext) / pageTokens),
+    maxContext,
+    logits: parts.some(({ sequence }) => sequence.wantLogits),
   };
 }
 
-type Inputs = ReturnType<typeof openInputs>;
+type Inputs = ReturnType<typeof openArrays>["inputs"];
 
-function openInputs({ buffers: { named } }: Parts) {
+/** The arrays of a shape, packed at the beginning of what is shared with the device. */
+function openArrays({ inputs, results }: Buffers, shape: Shape) {
+  const { offsets, bytes } = inputLayout(shape);
+  const ends = [...Object.values(offsets).slice(1), bytes];
+  const starts = Object.keys(offsets) as InputName[];
+  const at = (name: InputName): Uint8Array => {
+    const begin = offsets[name];
+    return inputs.host.view(begin, ends[starts.indexOf(name)]! - begin);
+  };
+  const result = resultLayout(shape).offsets;
   return {
-    token_ids: i32(named.token_ids),
-    row_seq: i32(named.row_seq),
-    positions: i32(named.positions),
-    context: i32(named.context),
-    query_start: i32(named.query_start),
-    tables: { full: i32(named.block_table_full), sliding: i32(named.block_table_sliding) },
-    sample_rows: i32(named.sample_rows),
-    temperature: f32(named.temperature),
-    top_p: f32(named.top_p),
-    top_k: i32(named.top_k),
-    seeds: u64(named.seeds),
-    counters: u64(named.counters),
+    inputs: {
+      token_ids: i32(at("token_ids")),
+      row_seq: i32(at("row_seq")),
+      positions: i32(at("positions")),
+      context: i32(at("context")),
+      query_start: i32(at("query_start")),
+      tables: { full: i32(at("block_table_full")), sliding: i32(at("block_table_sliding")) },
+      sample_rows: i32(at("sample_rows")),
+      temperature: f32(at("temperature")),
+      top_p: f32(at("top_p")),
+      top_k: i32(at("top_k")),
+      seeds: u64(at("seeds")),
+      counters: u64(at("counters")),
+    },
+    sampled: i32(results.host.view(result.sampled, 4 * shape.rows)),
+    logprobs: f32(results.host.view(result.logprobs, 4 * shape.rows)),
   };
 }
 
-function fillInputs(inputs: Inputs, parts: readonly Part<Sampled>[], shape: Shape, plan: Plan): void {
-  const stride = Math.ceil(plan.maxContext / pageTokens);
+function fillInputs(inputs: Inputs, parts: readonly Part<Sampled>[], shape: Shape): void {
+  const stride = shape.pages;
   // What the bucket has and the step has not is marked as not there.
   inputs.row_seq.fill(-1, 0, shape.tokens);
   inputs.sample_rows.fill(-1, 0, shape.rows);

@@ -1,13 +1,14 @@
 /**
- * Weights in place: mapped from the files where the kernels read them as they lie, else packed, dequantised or transposed
- * by the ops that the plan names.
+ * Weights in place: used as they lie in the files where the kernels read them so, else packed, tiled, dequantised or
+ * transposed by the ops that the plan names.
  */
 import { encodeArgs } from "@kernlock/kernels/abi";
 import { fail } from "@kernlock/kernels/format";
 import { type Conversion, type Plan, scaleRow } from "@kernlock/policies/compatibility";
 import { type Model, type ModelConfig, ropeTable } from "../model/index.ts";
-import { createProgram, type Device, type Memory, type Step } from "../native/index.ts";
-import { findOp, type LoadedOps, launch } from "./kernels.ts";
+import { type Device, writeMemory } from "../native/index.ts";
+import { findOp, type LoadedOps } from "./kernels.ts";
+import { type Placing, placeMapped, placeUploaded } from "./placing.ts";
 
 /** Addresses of one layer's weights; all bf16 but the experts', whose layout the plan states. Null scales: 0n. */
 export interface LayerWeights {
@@ -42,124 +43,116 @@ interface Loading {
   readonly plan: Plan;
   readonly device: Device;
   readonly ops: LoadedOps;
-  /** Address of a tensor. */
-  readonly at: (name: string) => bigint;
 }
 
-/** @throws KL_MODEL_SCALE before any kernel runs; KL_MEMORY_*, KL_OP_FAILED */
-export async function loadWeights(
-  parts: Omit<Loading, "at"> & { readonly onProgress: (done: number, total: number) => void },
-): Promise<Weights> {
-  const { model, plan, device, onProgress } = parts;
-  const files = new Map<number, Memory>();
-  const at = (name: string): bigint => {
-    const tensor = model.tensors.get(name)!;
-    const file = model.files[tensor.file]!;
-    const mapped = files.get(tensor.file) ?? device.mapFile(file.fd, 0, file.size);
-    files.set(tensor.file, mapped);
-    return mapped.address + BigInt(tensor.offset);
-  };
-  const loading = { ...parts, at };
-  for (let layer = 0; layer < model.config.layers; layer++) checkScales(loading, layer);
+/** Pinned and device memory that weights pass through: three slots, each the largest thing that is prepared in one piece. */
+const ring = { slots: 3, slotBytes: 48 << 20, overlap: true };
 
-  const layers: LayerWeights[] = [];
-  const total = plan.conversions.reduce((sum, { bytes }) => sum + bytes, 0);
-  for (let layer = 0; layer < model.config.layers; layer++) {
-    layers.push(await loadLayer(loading, layer));
-    onProgress(Math.round((total * (layer + 1)) / model.config.layers), total);
-  }
+/**
+ * Begins to place the weights of a model; `finish` of the result does the reading. A GPU's staging memory is taken now.
+ * @throws KL_MEMORY_*
+ */
+export function openPlacing({ model, plan, device }: Loading): Placing {
+  const scales = /\.mlp\.experts\.(gate_up|down)_proj_scales$/;
+  const refused = [253, 254, 255].find((byte) => scaleRow(byte, plan.expertLayout) !== undefined) ?? 256;
+  const options = {
+    ...{ model, device },
+    refuse: (tensor: string) => (scales.test(tensor) ? refused : 256),
+    onRefused(tensor: string, index: number, byte: number): never {
+      const row = scaleRow(byte, plan.expertLayout);
+      fail("KL_MODEL_SCALE", `Scale ${index} of ${tensor} is ${byte}: ${row?.reason}.`, {
+        remedy: row?.remedy ?? "",
+        row: row?.id ?? "",
+        details: { tensor, index, byte },
+      });
+    },
+  };
+  const { experts, hidden, intermediate } = model.config;
+  const largest = model.expertFormat === "bf16.in_out" && experts > 0 ? 4 * hidden * intermediate + 1024 : 0;
+  const slotBytes = Math.max(ring.slotBytes, largest);
+  return device.kind === "cpu"
+    ? placeMapped(options)
+    : placeUploaded({ ...options, ring: { ...ring, slotBytes, readers: Math.min(16, plan.workers) } });
+}
+
+/** @throws KL_MODEL_SCALE before any kernel uses the scale; KL_MEMORY_*, KL_OP_FAILED */
+export async function loadWeights(
+  loading: Loading & { readonly placing: Placing; readonly onProgress: (done: number, total: number) => void },
+): Promise<Weights> {
+  const { model, device, placing, onProgress } = loading;
+  const layers = Array.from({ length: model.config.layers }, (_, layer) => placeLayer(loading, layer));
   const { invFreq, scale } = ropeTable(model.config);
   const table = device.allocate(invFreq.byteLength);
-  table.bytes.set(new Uint8Array(invFreq.buffer));
-  return {
-    embed: at("model.embed_tokens.weight"),
+  const weights = {
+    embed: placing.keep("model.embed_tokens.weight"),
     layers,
-    norm: at("model.norm.weight"),
-    lmHead: at("lm_head.weight"),
+    norm: placing.keep("model.norm.weight"),
+    lmHead: placing.keep("lm_head.weight"),
     invFreq: table.address,
     ropeScale: scale,
   };
+  await placing.finish(onProgress);
+  writeMemory(device, table, new Uint8Array(invFreq.buffer));
+  return weights;
 }
 
 const expertNames = ["gate_up_proj", "down_proj"] as const;
+type Parts = Loading & { readonly placing: Placing };
 
-/** Rows S1 and S2 of the matrix: scales that stand for no number, or for none that bf16 can hold. */
-function checkScales({ model, plan, device, at }: Loading, layer: number): void {
-  if (model.expertFormat !== "mxfp4") return;
-  for (const expert of expertNames) {
-    const name = `model.layers.${layer}.mlp.experts.${expert}_scales`;
-    for (const byte of [255, 254, 253]) {
-      const row = scaleRow(byte, plan.expertLayout);
-      if (row === undefined) continue;
-      const place = device.indexOfByte(at(name), model.tensors.get(name)!.bytes, byte);
-      if (place < 0) continue;
-      fail("KL_MODEL_SCALE", `Scale ${place} of ${name} is ${byte}: ${row.reason}.`, {
-        remedy: row.remedy,
-        row: row.id,
-        details: { tensor: name, index: place, byte },
-      });
-    }
-  }
-}
-
-async function loadLayer(loading: Loading, layer: number): Promise<LayerWeights> {
-  const { model, device, at } = loading;
+function placeLayer(parts: Parts, layer: number): LayerWeights {
+  const { model, plan, placing } = parts;
   const prefix = `model.layers.${layer}.`;
-  const scales = loading.plan.expertLayout === "mxfp4.rows";
-  const steps: Step[] = [];
-  const qkv = packQkv(loading, prefix, steps);
+  const keep = (name: string): bigint => placing.keep(`${prefix}${name}`);
   const expert = (name: (typeof expertNames)[number]): bigint =>
-    convertExperts(loading, `${prefix}mlp.experts.${name}`, steps, expertShape(model.config, name));
-  const weights = {
-    attnNorm: at(`${prefix}input_layernorm.weight`),
-    ...qkv,
-    sinks: at(`${prefix}self_attn.sinks`),
-    oProj: at(`${prefix}self_attn.o_proj.weight`),
-    oProjBias: at(`${prefix}self_attn.o_proj.bias`),
-    moeNorm: at(`${prefix}post_attention_layernorm.weight`),
-    router: at(`${prefix}mlp.router.weight`),
-    routerBias: at(`${prefix}mlp.router.bias`),
+    placeExperts(parts, `${prefix}mlp.experts.${name}`, expertShape(model.config, name));
+  const scales = (name: (typeof expertNames)[number]): bigint =>
+    plan.expertLayout === "mxfp4.rows" ? keep(`mlp.experts.${name}_scales`) : 0n;
+  return {
+    attnNorm: keep("input_layernorm.weight"),
+    qkv: packQkv(parts, prefix, "weight", 2 * model.config.hidden),
+    qkvBias: packQkv(parts, prefix, "bias", 2),
+    sinks: keep("self_attn.sinks"),
+    oProj: keep("self_attn.o_proj.weight"),
+    oProjBias: keep("self_attn.o_proj.bias"),
+    moeNorm: keep("post_attention_layernorm.weight"),
+    router: keep("mlp.router.weight"),
+    routerBias: keep("mlp.router.bias"),
     up: expert("gate_up_proj"),
-    upScales: scales ? at(`${prefix}mlp.experts.gate_up_proj_scales`) : 0n,
-    upBias: at(`${prefix}mlp.experts.gate_up_proj_bias`),
+    upScales: scales("gate_up_proj"),
+    upBias: keep("mlp.experts.gate_up_proj_bias"),
     down: expert("down_proj"),
-    downScales: scales ? at(`${prefix}mlp.experts.down_proj_scales`) : 0n,
-    downBias: at(`${prefix}mlp.experts.down_proj_bias`),
+    downScales: scales("down_proj"),
+    downBias: keep("mlp.experts.down_proj_bias"),
   };
-  await createProgram(device, steps).run();
-  return weights;
 }
 
 const conversion = ({ plan }: Loading, kind: Conversion["kind"]): Conversion =>
   plan.conversions.find((one) => one.kind === kind) ??
   fail("KL_ENGINE_INTERNAL", `The plan has no conversion of kind ${kind}, and the weights need one.`);
 
-/** One matrix of q's, then k's, then v's rows, and one bias of the same order. */
-function packQkv(loading: Loading, prefix: string, steps: Step[]): { qkv: bigint; qkvBias: bigint } {
-  const { model, device, ops, at } = loading;
-  const { heads, kvHeads, headDim, hidden } = model.config;
-  const op = findOp(ops, conversion(loading, "pack"));
+/** One matrix of q's, then k's, then v's rows, or one bias of the same order. */
+function packQkv(parts: Parts, prefix: string, what: "weight" | "bias", rowBytes: number): bigint {
+  const { heads, kvHeads, headDim } = parts.model.config;
+  const op = findOp(parts.ops, conversion(parts, "pack"));
   const widths = { q: heads * headDim, k: kvHeads * headDim, v: kvHeads * headDim };
-  const pack = (what: "weight" | "bias", rowBytes: number): bigint => {
-    const rows = widths.q + widths.k + widths.v;
-    const packed = device.allocate(rows * rowBytes).address;
-    let row = 0;
-    for (const [name, width] of Object.entries(widths)) {
-      const bytes = BigInt(rowBytes);
-      const args = encodeArgs("copy_rows", {
-        rows: BigInt(width),
-        row_bytes: bytes,
-        src_stride: bytes,
-        dst_stride: bytes,
-        src: at(`${prefix}self_attn.${name}_proj.${what}`),
-        dst: packed + BigInt(row) * bytes,
-      });
-      steps.push(launch(op, args));
-      row += width;
-    }
-    return packed;
-  };
-  return { qkv: pack("weight", 2 * hidden), qkvBias: pack("bias", 2) };
+  const packed = parts.placing.allocate((widths.q + widths.k + widths.v) * rowBytes);
+  let row = 0;
+  for (const [name, rows] of Object.entries(widths)) {
+    const bytes = BigInt(rowBytes);
+    parts.placing.convert({
+      ...{ op, rows, unit: 1 },
+      sources: [{ tensor: `${prefix}self_attn.${name}_proj.${what}`, rowBytes }],
+      to: packed + BigInt(row * rowBytes),
+      resultBytes: (count) => count * rowBytes,
+      args: (count, [src], dst) =>
+        encodeArgs("copy_rows", {
+          ...{ rows: BigInt(count), row_bytes: bytes, src_stride: bytes, dst_stride: bytes },
+          ...{ src: src!, dst },
+        }),
+    });
+    row += rows;
+  }
+  return packed;
 }
 
 interface Matrix {
@@ -171,34 +164,47 @@ const expertShape = (config: ModelConfig, name: (typeof expertNames)[number]): M
     ? { out: 2 * config.intermediate, in: config.hidden }
     : { out: config.hidden, in: config.intermediate };
 
-/** The experts' matrices in the plan's layout: where they lie, or a copy that `steps` will fill. */
-function convertExperts(loading: Loading, name: string, steps: Step[], shape: Matrix): bigint {
-  const { model, plan, device, ops, at } = loading;
+/** The experts' matrices in the plan's layout: as they are in the file, or what an op makes of them. */
+function placeExperts(parts: Parts, name: string, shape: Matrix): bigint {
+  const { model, plan, ops, placing } = parts;
   const { experts } = model.config;
-  const bf16Bytes = experts * shape.out * shape.in * 2;
+  const bf16Bytes = (rows: number): number => rows * shape.in * 2;
   switch (model.expertFormat) {
     case "bf16.out_in":
-      return at(name);
+      return placing.keep(name);
     case "bf16.in_out": {
-      const dst = device.allocate(bf16Bytes).address;
-      const args = { experts, rows: shape.in, columns: shape.out, src: at(name), dst };
-      steps.push(launch(findOp(ops, conversion(loading, "transpose")), encodeArgs("transpose_experts", args)));
-      return dst;
+      const matrixBytes = bf16Bytes(shape.out);
+      const to = placing.allocate(experts * matrixBytes);
+      placing.convert({
+        op: findOp(ops, conversion(parts, "transpose")),
+        ...{ rows: experts, unit: 1, to },
+        sources: [{ tensor: name, rowBytes: matrixBytes }],
+        resultBytes: (count) => count * matrixBytes,
+        args: (count, [src], dst) =>
+          encodeArgs("transpose_experts", { experts: count, rows: shape.in, columns: shape.out, src: src!, dst }),
+      });
+      return to;
     }
     case "mxfp4": {
-      if (plan.expertLayout === "mxfp4.rows") return at(`${name}_blocks`);
-      const source = { rows: BigInt(experts * shape.out), columns: shape.in };
-      const codes = { blocks: at(`${name}_blocks`), scales: at(`${name}_scales`) };
-      if (plan.expertLayout === "bf16.rows") {
-        const dst = device.allocate(bf16Bytes).address;
-        const op = findOp(ops, conversion(loading, "dequantize"));
-        steps.push(launch(op, encodeArgs("mxfp4_dequantize", { ...source, ...codes, dst })));
-        return dst;
-      }
-      const dst = device.allocate((experts * shape.out * Math.ceil(shape.in / 64) * 272) / 8).address;
-      const op = findOp(ops, conversion(loading, "tile"));
-      steps.push(launch(op, encodeArgs("mxfp4_tiles", { ...source, ...codes, dst })));
-      return dst;
+      const { expertLayout } = plan;
+      if (expertLayout === "mxfp4.rows") return placing.keep(`${name}_blocks`);
+      const tiled = expertLayout === "mxfp4.tiles";
+      const tileRow = (Math.ceil(shape.in / 64) * 272) / 8;
+      const resultBytes = (rows: number): number => (tiled ? rows * tileRow : bf16Bytes(rows));
+      const to = placing.allocate(resultBytes(experts * shape.out));
+      const encode = (rows: number, [blocks, scales]: readonly bigint[], dst: bigint): Uint8Array => {
+        const args = { rows: BigInt(rows), columns: shape.in, blocks: blocks!, scales: scales!, dst };
+        return tiled ? encodeArgs("mxfp4_tiles", args) : encodeArgs("mxfp4_dequantize", args);
+      };
+      placing.convert({
+        op: findOp(ops, conversion(parts, tiled ? "tile" : "dequantize")),
+        ...{ rows: experts * shape.out, unit: 8, to, resultBytes, args: encode },
+        sources: [
+          { tensor: `${name}_blocks`, rowBytes: shape.in / 2 },
+          { tensor: `${name}_scales`, rowBytes: shape.in / 32 },
+        ],
+      });
+      return to;
     }
   }
 }

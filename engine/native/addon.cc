@@ -2,6 +2,7 @@
 // right kind; what can go wrong for a caller is thrown as an error with a `code`.
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include <napi.h>
 #include <sys/mman.h>
@@ -9,8 +10,10 @@
 #include <unistd.h>
 
 #include "cpu.h"
+#include "cuda.h"
 #include "library.h"
 #include "runner.h"
+#include "upload.h"
 
 namespace kl {
 namespace {
@@ -48,13 +51,18 @@ using ProgramRef = std::shared_ptr<Program>;
 // A device with its runner. It is never deleted: libraries and programs refer to it, and there are few. Its threads end at
 // close or with the environment that opened it; when the whole process exits in the middle of a program, they just vanish.
 struct Opened {
-  CpuDevice device;
+  std::unique_ptr<Device> owned;
+  Device& device;
+  // Whichever of the two it is.
+  CpuDevice* cpu;
+  CudaDevice* cuda;
   std::unique_ptr<Runner> runner;
   Napi::ThreadSafeFunction tell;
   uint32_t running = 0;  // the JavaScript thread's
   bool ended = false;
 
-  Opened(Napi::Env env, uint32_t workers) : device(workers) {
+  Opened(Napi::Env env, std::unique_ptr<Device> opened)
+      : owned(std::move(opened)), device(*owned), cpu(dynamic_cast<CpuDevice*>(owned.get())), cuda(dynamic_cast<CudaDevice*>(owned.get())) {
     tell = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](Info) {}), "kernlock", 0, 1);
     tell.Unref(env);
     runner = std::make_unique<Runner>(device);
@@ -78,8 +86,51 @@ Napi::Value outcome(Napi::Env env, const std::optional<OpFailure>& failure) {
 }
 
 Napi::Value open_device(Info info) {
-  auto* opened = new Opened(info.Env(), info[0].As<Napi::Number>().Uint32Value());
+  auto* opened = new Opened(info.Env(), std::make_unique<CpuDevice>(info[0].As<Napi::Number>().Uint32Value()));
   return Napi::External<Opened>::New(info.Env(), opened);
+}
+
+// (path of the driver's library, device number) -> {handle, name, capability, multiprocessors, driver, free, total}
+Napi::Value open_cuda(Info info) {
+  Failure why;
+  auto device = CudaDevice::open(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::Number>().Int32Value(), why);
+  if (!device) return refuse(info.Env(), why);
+  uint64_t free = 0, total = 0;
+  device->memory(free, total);
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("name", device->name());
+  object.Set("capability", device->facts().capability);
+  object.Set("multiprocessors", device->facts().multiprocessors);
+  object.Set("driver", device->driver_version());
+  object.Set("free", static_cast<double>(free));
+  object.Set("total", static_cast<double>(total));
+  object.Set("handle", Napi::External<Opened>::New(info.Env(), new Opened(info.Env(), std::move(device))));
+  return object;
+}
+
+// (device, bytes): one piece of memory for all that will be allocated
+Napi::Value reserve(Info info) {
+  std::string why;
+  CudaDevice* device = get<Opened>(info[0]).cuda;
+  if (device != nullptr && !device->reserve(number(info[1]), why)) return refuse(info.Env(), {"KL_MEMORY_ALLOCATE", why});
+  return info.Env().Undefined();
+}
+
+// device -> {free, total, inUse}, of a GPU
+Napi::Value device_memory(Info info) {
+  CudaDevice* device = get<Opened>(info[0]).cuda;
+  Napi::Object object = Napi::Object::New(info.Env());
+  uint64_t free = 0, total = 0;
+  if (device != nullptr) device->memory(free, total);
+  object.Set("free", static_cast<double>(free));
+  object.Set("total", static_cast<double>(total));
+  object.Set("inUse", static_cast<double>(device == nullptr ? 0 : device->in_use()));
+  return object;
+}
+
+Napi::Value set_careful(Info info) {
+  if (CudaDevice* device = get<Opened>(info[0]).cuda) device->set_careful(info[1].As<Napi::Boolean>().Value());
+  return info.Env().Undefined();
 }
 
 Napi::Value close_device(Info info) {
@@ -95,13 +146,26 @@ Napi::Value facts(Info info) {
 }
 
 Napi::Value allocate(Info info) {
-  void* at = get<Opened>(info[0]).device.allocate(number(info[1]));
-  if (at == nullptr) return refuse(info.Env(), {"KL_MEMORY_ALLOCATE", std::strerror(errno)});
+  std::string why;
+  void* at = get<Opened>(info[0]).device.allocate(number(info[1]), why);
+  if (at == nullptr) return refuse(info.Env(), {"KL_MEMORY_ALLOCATE", why});
   return address(info.Env(), at);
 }
 
 Napi::Value release(Info info) {
   get<Opened>(info[0]).device.release(pointer(info[1]), number(info[2]));
+  return info.Env().Undefined();
+}
+
+Napi::Value allocate_host(Info info) {
+  std::string why;
+  void* at = get<Opened>(info[0]).device.allocate_host(number(info[1]), why);
+  if (at == nullptr) return refuse(info.Env(), {"KL_MEMORY_ALLOCATE", why});
+  return address(info.Env(), at);
+}
+
+Napi::Value release_host(Info info) {
+  get<Opened>(info[0]).device.release_host(pointer(info[1]), number(info[2]));
   return info.Env().Undefined();
 }
 
@@ -164,25 +228,32 @@ Napi::Value close_library(Info info) {
   return info.Env().Undefined();
 }
 
-// ([{library, index, args}]) -> program
+Launch launch_of(const Napi::Object& step) {
+  const auto args = step.Get("args").As<Napi::Uint8Array>();
+  Launch copy{get<LibraryRef>(step.Get("library")), step.Get("index").As<Napi::Number>().Uint32Value(), {}, step.Get("pdl").ToBoolean()};
+  copy.args.resize((args.ByteLength() + 7) / 8);
+  std::memcpy(copy.args.data(), args.Data(), args.ByteLength());
+  return copy;
+}
+
+// ([{library, index, args, pdl} | {to, from, bytes, up}]) -> program
 Napi::Value create_program(Info info) {
   auto program = std::make_shared<Program>();
   const Napi::Array steps = info[0].As<Napi::Array>();
   for (uint32_t i = 0; i < steps.Length(); ++i) {
     const Napi::Object step = steps.Get(i).As<Napi::Object>();
-    const auto args = step.Get("args").As<Napi::Uint8Array>();
-    Step copy{get<LibraryRef>(step.Get("library")), step.Get("index").As<Napi::Number>().Uint32Value(), {}};
-    copy.args.resize((args.ByteLength() + 7) / 8);
-    std::memcpy(copy.args.data(), args.Data(), args.ByteLength());
-    program->steps.push_back(std::move(copy));
+    if (step.Has("library")) program->steps.push_back(launch_of(step));
+    else program->steps.push_back(Copy{pointer(step.Get("to")), pointer(step.Get("from")), number(step.Get("bytes")), step.Get("up").ToBoolean()});
   }
   return hold(info.Env(), new ProgramRef(std::move(program)));
 }
 
 Napi::Value patch_program(Info info) {
-  Step& step = get<ProgramRef>(info[0])->steps[info[1].As<Napi::Number>().Uint32Value()];
+  Program& program = *get<ProgramRef>(info[0]);
+  Launch& launch = std::get<Launch>(program.steps[info[1].As<Napi::Number>().Uint32Value()]);
   const auto bytes = info[3].As<Napi::Uint8Array>();
-  std::memcpy(reinterpret_cast<char*>(step.args.data()) + number(info[2]), bytes.Data(), bytes.ByteLength());
+  std::memcpy(reinterpret_cast<char*>(launch.args.data()) + number(info[2]), bytes.Data(), bytes.ByteLength());
+  program.recording.reset();
   return info.Env().Undefined();
 }
 
@@ -203,8 +274,56 @@ Napi::Value run_program_sync(Info info) {
   return outcome(info.Env(), get<Opened>(info[0]).device.execute(*get<ProgramRef>(info[1])));
 }
 
+// (device, {jobs, slots, slotBytes, readers, overlap}, onBytes) -> promise of undefined or what failed
+Napi::Value run_upload_jobs(Info info) {
+  Opened& opened = get<Opened>(info[0]);
+  const Napi::Object given = info[1].As<Napi::Object>();
+  auto upload = std::make_shared<Upload>();
+  const Napi::Array jobs = given.Get("jobs").As<Napi::Array>(), slots = given.Get("slots").As<Napi::Array>();
+  for (uint32_t i = 0; i < jobs.Length(); ++i) {
+    const Napi::Object job = jobs.Get(i).As<Napi::Object>();
+    const Napi::Array pieces = job.Get("pieces").As<Napi::Array>(), launches = job.Get("launches").As<Napi::Array>();
+    Job copy;
+    for (uint32_t p = 0; p < pieces.Length(); ++p) {
+      const Napi::Object piece = pieces.Get(p).As<Napi::Object>();
+      copy.pieces.push_back({piece.Get("fd").As<Napi::Number>().Int32Value(), number(piece.Get("offset")), number(piece.Get("bytes")),
+                             pointer(piece.Get("to")), piece.Get("refuse").As<Napi::Number>().Uint32Value()});
+    }
+    for (uint32_t p = 0; p < launches.Length(); ++p) copy.launches.push_back(launch_of(launches.Get(p).As<Napi::Object>()));
+    upload->jobs.push_back(std::move(copy));
+  }
+  for (uint32_t i = 0; i < slots.Length(); ++i) upload->slots.push_back(pointer(slots.Get(i)));
+  upload->slot_bytes = number(given.Get("slotBytes"));
+  upload->readers = given.Get("readers").As<Napi::Number>().Uint32Value();
+  upload->overlap = given.Get("overlap").ToBoolean();
+  const auto deferred = Napi::Promise::Deferred::New(info.Env());
+  auto told = Napi::ThreadSafeFunction::New(info.Env(), info[2].As<Napi::Function>(), "kernlock-upload", 0, 1);
+  CudaDevice* device = opened.cuda;
+  std::thread([upload, deferred, told, device]() mutable {
+    auto failure = run_upload(*device, *upload, [&told](uint64_t bytes) {
+      told.NonBlockingCall([bytes](Napi::Env env, Napi::Function call) { call.Call({Napi::Number::New(env, static_cast<double>(bytes))}); });
+    });
+    told.NonBlockingCall([deferred, failure = std::move(failure)](Napi::Env env, Napi::Function) {
+      if (!failure) return deferred.Resolve(env.Undefined());
+      Napi::Object object = Napi::Object::New(env);
+      object.Set("code", failure->why.code);
+      object.Set("text", failure->why.text);
+      object.Set("job", failure->job);
+      object.Set("piece", failure->piece);
+      object.Set("index", static_cast<double>(failure->index));
+      object.Set("byte", failure->byte);
+      object.Set("op", outcome(env, failure->op));
+      deferred.Resolve(object);
+    });
+    told.Release();
+  }).detach();
+  return deferred.Promise();
+}
+
 Napi::Value time_read_loop(Info info) {
-  const double seconds = read_loop(get<Opened>(info[0]).device, pointer(info[1]), number(info[2]),
+  CpuDevice* cpu = get<Opened>(info[0]).cpu;
+  if (cpu == nullptr) return Napi::Number::New(info.Env(), 0);
+  const double seconds = read_loop(*cpu, pointer(info[1]), number(info[2]),
                                    info[3].As<Napi::Number>().Uint32Value());
   return Napi::Number::New(info.Env(), seconds);
 }
@@ -214,10 +333,16 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };
   offer("openDevice", open_device);
+  offer("openCuda", open_cuda);
+  offer("reserve", reserve);
+  offer("deviceMemory", device_memory);
+  offer("setCareful", set_careful);
   offer("closeDevice", close_device);
   offer("facts", facts);
   offer("allocate", allocate);
   offer("release", release);
+  offer("allocateHost", allocate_host);
+  offer("releaseHost", release_host);
   offer("mapFile", map_file);
   offer("unmapFile", unmap_file);
   offer("arrayBuffer", array_buffer);
@@ -229,6 +354,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   offer("patchProgram", patch_program);
   offer("runProgram", run_program);
   offer("runProgramSync", run_program_sync);
+  offer("runUpload", run_upload_jobs);
   offer("timeReadLoop", time_read_loop);
   return exports;
 }

@@ -9,18 +9,66 @@ export type LibraryHandle = { readonly brand: unique symbol };
 export type ProgramHandle = { readonly brand: unique symbol };
 
 export interface StepFailure {
+  /** 2^32 - 1: not known, since the steps ran as one. */
   readonly step: number;
   readonly status: number;
   readonly text: string;
 }
 
+/** What a step of a program is to the native side. */
+export type NativeStep = NativeLaunch | { to: bigint; from: bigint; bytes: number; up: boolean };
+export interface NativeLaunch {
+  readonly library: LibraryHandle;
+  readonly index: number;
+  readonly args: Uint8Array;
+  readonly pdl: boolean;
+}
+
+export interface NativeUpload {
+  readonly jobs: readonly {
+    readonly pieces: readonly { fd: number; offset: number; bytes: number; to: bigint; refuse: number }[];
+    readonly launches: readonly NativeLaunch[];
+  }[];
+  readonly slots: readonly bigint[];
+  readonly slotBytes: number;
+  readonly readers: number;
+  readonly overlap: boolean;
+}
+export interface UploadFailure {
+  readonly code: string;
+  readonly text: string;
+  readonly job: number;
+  readonly piece: number;
+  readonly index: number;
+  readonly byte: number;
+  /** What failed, where the code is KL_OP_FAILED. */
+  readonly op: StepFailure;
+}
+
 /** addon.cc, function by function. */
 export interface Addon {
   openDevice(workers: number): DeviceHandle;
+  openCuda(
+    driver: string,
+    ordinal: number,
+  ): {
+    handle: DeviceHandle;
+    name: string;
+    capability: number;
+    multiprocessors: number;
+    driver: number;
+    free: number;
+    total: number;
+  };
+  reserve(device: DeviceHandle, bytes: number): void;
+  deviceMemory(device: DeviceHandle): { free: number; total: number; inUse: number };
+  setCareful(device: DeviceHandle, careful: boolean): void;
   closeDevice(device: DeviceHandle): void;
   facts(): { level: 1 | 2 | 3 | 4; cores: number };
   allocate(device: DeviceHandle, bytes: number): bigint;
   release(device: DeviceHandle, address: bigint, bytes: number): void;
+  allocateHost(device: DeviceHandle, bytes: number): bigint;
+  releaseHost(device: DeviceHandle, address: bigint, bytes: number): void;
   mapFile(fd: number, offset: number, size: number): bigint;
   unmapFile(address: bigint, size: number): void;
   arrayBuffer(address: bigint, size: number): ArrayBuffer;
@@ -31,10 +79,15 @@ export interface Addon {
     device: DeviceHandle,
   ): { handle: LibraryHandle; ops: { name: string; op: number; argsSize: number }[] };
   closeLibrary(library: LibraryHandle): void;
-  createProgram(steps: { library: LibraryHandle; index: number; args: Uint8Array }[]): ProgramHandle;
+  createProgram(steps: NativeStep[]): ProgramHandle;
   patchProgram(program: ProgramHandle, step: number, offset: number, bytes: Uint8Array): void;
   runProgram(device: DeviceHandle, program: ProgramHandle): Promise<StepFailure | undefined>;
   runProgramSync(device: DeviceHandle, program: ProgramHandle): StepFailure | undefined;
+  runUpload(
+    device: DeviceHandle,
+    upload: NativeUpload,
+    onBytes: (done: number) => void,
+  ): Promise<UploadFailure | undefined>;
   timeReadLoop(device: DeviceHandle, address: bigint, bytes: number, repeats: number): number;
 }
 
@@ -45,7 +98,9 @@ export const addonPath = (): string =>
   buildAddon({
     name: "kernlock",
     folder: import.meta.dirname,
-    sources: ["addon.cc", "cpu.cc", "library.cc", "pool.cc", "runner.cc"],
+    sources: ["addon", "cpu", "cuda", "cuda_driver", "device", "library", "pool", "runner", "upload"].map(
+      (name) => `${name}.cc`,
+    ),
     include: [abi, join(abi, "generated")],
   });
 const abi = join(import.meta.dirname, "..", "..", "kernels", "abi");

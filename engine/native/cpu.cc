@@ -1,6 +1,7 @@
 #include "cpu.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 
@@ -26,9 +27,12 @@ CpuDevice::CpuDevice(uint32_t workers) : pool_(workers) {
   host_.report = [](void* self, const char* text) { static_cast<CpuDevice*>(self)->report(text); };
 }
 
-void* CpuDevice::allocate(uint64_t bytes) {
+void* CpuDevice::allocate(uint64_t bytes, std::string& why) {
   void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (address == MAP_FAILED) return nullptr;
+  if (address == MAP_FAILED) {
+    why = std::strerror(errno);
+    return nullptr;
+  }
   if (bytes >= 4u << 20) madvise(address, bytes, MADV_HUGEPAGE);  // fewer TLB misses; a refusal does no harm
   return address;
 }
@@ -42,22 +46,16 @@ std::optional<OpFailure> CpuDevice::execute(const Program& program) {
   context.size = sizeof context;
   for (uint32_t i = 0; i < program.steps.size(); ++i) {
     if (interrupted_.load(std::memory_order_relaxed)) return OpFailure{i, KL_DEVICE, "The device is closing."};
-    const Step& step = program.steps[i];
-    const kl_status status = step.library->launch(step.index, step.args.data(), context);
+    if (const Copy* copy = std::get_if<Copy>(&program.steps[i])) {
+      std::memmove(copy->to, copy->from, copy->bytes);
+      continue;
+    }
+    const Launch& launch = std::get<Launch>(program.steps[i]);
+    const kl_status status = launch.library->launch(launch.index, launch.args.data(), context);
     if (pool_.take_misuse()) return OpFailure{i, KL_INVALID, "The op called parallel_for from inside parallel_for."};
     if (status != KL_OK) return OpFailure{i, status, take_report()};
   }
   return std::nullopt;
-}
-
-void CpuDevice::report(const char* text) {
-  const std::lock_guard guard(report_lock_);
-  report_.assign(text, strnlen(text, 1000));
-}
-
-std::string CpuDevice::take_report() {
-  const std::lock_guard guard(report_lock_);
-  return std::exchange(report_, {});
 }
 
 uint32_t cpu_level() {

@@ -13,24 +13,21 @@ class CpuDevice final : public Device {
   explicit CpuDevice(uint32_t workers);
   const kl_device& facts() const override { return facts_; }
   const kl_host& host() const override { return host_; }
-  void* allocate(uint64_t bytes) override;
+  void* allocate(uint64_t bytes, std::string& why) override;
   void release(void* address, uint64_t bytes) override;
+  void* allocate_host(uint64_t bytes, std::string& why) override { return allocate(bytes, why); }
+  void release_host(void* address, uint64_t bytes) override { release(address, bytes); }
   std::optional<OpFailure> execute(const Program& program) override;
   void interrupt() override { interrupted_.store(true); }
-  std::string take_report() override;
   Pool& pool() { return pool_; }
-  // Ends the threads; what is launched afterwards runs on its caller alone.
-  void stop() { pool_.stop(); }
+  // What is launched afterwards runs on its caller alone.
+  void stop() override { pool_.stop(); }
 
  private:
-  void report(const char* text);
-
   Pool pool_;
   kl_device facts_{};
   kl_host host_{};
   std::atomic<bool> interrupted_{false};
-  std::mutex report_lock_;
-  std::string report_;
 };
 
 // Highest x86-64 level of this machine: 1 to 4.

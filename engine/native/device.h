@@ -1,4 +1,4 @@
-// What a device is to the rest of the runtime. The CPU is one; a GPU driven through its driver's library can be another.
+// What a device is to the rest of the runtime: the CPU, or a GPU driven through its driver's library.
 #ifndef KERNLOCK_DEVICE_H
 #define KERNLOCK_DEVICE_H
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "failure.h"
@@ -15,18 +16,33 @@ namespace kl {
 
 class Library;
 
-// One launch of a program; args points to the program's own copy.
-struct Step {
+// One launch of a program; args is the program's own copy.
+struct Launch {
   std::shared_ptr<Library> library;
   uint32_t index;
   std::vector<uint64_t> args;  // 64-bit words, for alignment
+  bool pdl;                    // the op keeps the rules of programmatic dependent launch
 };
+
+// Moves bytes between memory that the process sees and the device's own.
+struct Copy {
+  void* to;
+  const void* from;
+  uint64_t bytes;
+  bool up;  // to the device
+};
+
+using Step = std::variant<Launch, Copy>;
 
 struct Program {
   std::vector<Step> steps;
+  // The device's: how often it ran, and what it made of the steps to run them faster.
+  mutable uint32_t runs = 0;
+  mutable std::shared_ptr<void> recording;
 };
 
 struct OpFailure {
+  static constexpr uint32_t unknown = UINT32_MAX;
   uint32_t step;
   kl_status status;
   std::string text;
@@ -38,20 +54,30 @@ class Device {
   virtual const kl_device& facts() const = 0;
   // The table that libraries keep; it lives as long as the device.
   virtual const kl_host& host() const = 0;
-  // Zeroed memory, 64-byte aligned; null when there is not so much.
-  virtual void* allocate(uint64_t bytes) = 0;
+  // Device memory, zeroed, at least 64-byte aligned; null, with the reason, when there is not so much.
+  virtual void* allocate(uint64_t bytes, std::string& why) = 0;
   virtual void release(void* address, uint64_t bytes) = 0;
-  // Runs every step on the calling thread, one program at a time.
+  // Memory that the process sees and that the device copies from and to fastest, zeroed.
+  virtual void* allocate_host(uint64_t bytes, std::string& why) = 0;
+  virtual void release_host(void* address, uint64_t bytes) = 0;
+  // Runs every step and waits for the last, on the calling thread, one program at a time.
   virtual std::optional<OpFailure> execute(const Program& program) = 0;
   // Makes a running program end after the step at hand.
   virtual void interrupt() = 0;
-  // The last text that a library reported since the last call.
-  virtual std::string take_report() = 0;
+  // Ends threads; the device runs nothing of worth afterwards.
+  virtual void stop() = 0;
+
+  // Keeps a text that a library reported.
+  void report(const char* text);
+  // The last text that was reported since the last call.
+  std::string take_report();
   // Held while library code runs on this device.
   std::mutex& busy() { return busy_; }
 
  private:
   std::mutex busy_;
+  std::mutex report_lock_;
+  std::string report_;
 };
 
 }  // namespace kl

@@ -5,7 +5,10 @@
  * into this process, and a wrong one in an argument struct crashes it. Errors are KernlockErrors.
  */
 export { addonPath } from "./addon.ts";
-export { type CpuFacts, cpuFacts, type Device, type DeviceOptions, openDevice } from "./device.ts";
-export { type Library, type LibraryOp, openLibrary } from "./library.ts";
+export { type CpuFacts, cpuFacts, type Device, type DeviceOptions, type GpuInfo, openDevice } from "./device.ts";
+export { type DriverFile, findDriver, hashDriver } from "./driver.ts";
+export { type Library, type LibraryOp, type LibraryOrigin, openLibrary } from "./library.ts";
 export type { Memory } from "./memory.ts";
-export { createProgram, type Program, run, type Step } from "./program.ts";
+export { type Copy, createProgram, type Launch, type Program, run, type Step } from "./program.ts";
+export { readMemory, type Shared, share, writeMemory } from "./shared.ts";
+export { ByteRefused, createUpload, type Source, type Upload, type UploadOptions } from "./upload.ts";

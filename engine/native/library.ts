@@ -11,9 +11,18 @@ export interface LibraryOp {
   readonly argsSize: number;
 }
 
+/** Where a library comes from, for errors that name it. */
+export interface LibraryOrigin {
+  readonly kernel: string;
+  readonly version: string;
+  /** Manifest digest of the variant. */
+  readonly digest: string;
+}
+
 /** A kernel library with an instance open on one device. */
 export interface Library {
   readonly device: Device;
+  readonly origin: LibraryOrigin | undefined;
   readonly ops: readonly LibraryOp[];
   /** Closes the instance once a running program has ended. Programs that use it can no longer run. */
   close(): void;
@@ -31,11 +40,12 @@ export function libraryHandle(library: Library): LibraryHandle {
  * The descriptor is duplicated, so the caller may close its own.
  * @throws KL_LOAD_OPEN, KL_LOAD_IDENTITY, KL_LOAD_SYMBOL, KL_LOAD_ABI, KL_LOAD_INSTANCE
  */
-export function openLibrary(fd: number, device: Device): Library {
+export function openLibrary(fd: number, device: Device, origin?: LibraryOrigin): Library {
   const remedy = "Pin a version of the kernel that was built for this engine and machine.";
   const { handle, ops } = guarded((native) => native.openLibrary(fd, deviceHandle(device)), remedy);
   const library: Library = {
     device,
+    origin,
     ops: ops.map(({ name, op, argsSize }) => ({ name, op: opNames[op]!, argsSize })),
     close() {
       if (handles.delete(library)) addon().closeLibrary(handle);

@@ -41,3 +41,22 @@ export function memory(address: bigint, size: number, release: () => void): Memo
     },
   };
 }
+
+/** Memory of a GPU: it has an address, and JavaScript cannot see its bytes. */
+export function deviceMemory(address: bigint, size: number, release: () => void): Memory {
+  let freed = false;
+  const hidden = (): never =>
+    fail("KL_MEMORY_RANGE", "The memory lies on the device; copy from it to memory of this process first.");
+  return {
+    address,
+    size,
+    view: hidden,
+    get bytes() {
+      return hidden();
+    },
+    free() {
+      if (!freed) release();
+      freed = true;
+    },
+  };
+}

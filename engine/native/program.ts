@@ -1,20 +1,33 @@
 import { fail, KernlockError } from "@kernlock/kernels/format";
-import { addon, type StepFailure } from "./addon.ts";
+import { addon, type NativeLaunch, type StepFailure } from "./addon.ts";
 import { type Device, deviceHandle } from "./device.ts";
 import { type Library, libraryHandle } from "./library.ts";
 
 /** One launch: op number `index` of a library, with its encoded arguments. */
-export interface Step {
+export interface Launch {
   readonly library: Library;
   readonly index: number;
   readonly args: Uint8Array;
+  /** The op keeps the rules of programmatic dependent launch, so it may begin before its predecessor ends. Default: no. */
+  readonly pdl?: boolean;
 }
 
-/** Launches in a fixed order. Arguments are copied in; what changes from step to step lives in the arrays they point to. */
+/** Bytes between memory of this process and the device's own. */
+export interface Copy {
+  readonly to: bigint;
+  readonly from: bigint;
+  readonly bytes: number;
+  /** To the device. */
+  readonly up: boolean;
+}
+
+export type Step = Launch | Copy;
+
+/** Steps in a fixed order. Arguments are copied in; what changes from run to run lives in the arrays they point to. */
 export interface Program {
   readonly device: Device;
   readonly length: number;
-  /** Runs every launch in order, off the JavaScript thread; runs of one device follow one another. @throws KL_OP_FAILED */
+  /** Runs every step in order, off the JavaScript thread; runs of one device follow one another. @throws KL_OP_FAILED */
   run(): Promise<void>;
   /** The same on the calling thread, for tests and for preparing weights; waits for a program that runs. */
   runSync(): void;
@@ -24,23 +37,50 @@ export interface Program {
 
 const statuses = ["OK", "INVALID", "UNSUPPORTED", "WORKSPACE", "DEVICE", "ABI_MISMATCH"];
 
+const invalid = (step: number, text: string) => fail("KL_PROGRAM_INVALID", `Step ${step} ${text}.`);
+
+/** The launch as the native side takes it. @throws KL_PROGRAM_INVALID when it does not fit its library or the device */
+export function nativeLaunch(device: Device, { library, index, args, pdl }: Launch, i: number): NativeLaunch {
+  const op = library.ops[index] ?? invalid(i, `names op ${index} of a library with ${library.ops.length}`);
+  if (library.device !== device) invalid(i, `(${op.name}) uses a library of another device`);
+  if (
+    args.byteLength !== op.argsSize ||
+    new DataView(args.buffer, args.byteOffset).getUint32(0, true) !== op.argsSize
+  ) {
+    invalid(i, `(${op.name}) has arguments of ${args.byteLength} bytes, not ${op.argsSize}`);
+  }
+  return { library: libraryHandle(library), index, args, pdl: pdl ?? false };
+}
+
+/** The error of a step that failed, naming the op, its kernel and the kernel's digest. */
+export function stepError(steps: readonly Step[], failure: StepFailure): KernlockError {
+  const step = steps[failure.step];
+  const status = statuses[failure.status] ?? String(failure.status);
+  const text = failure.text || "no reason given";
+  if (step === undefined) {
+    return new KernlockError("KL_DEVICE_FAULT", `The device reported a fault while a program ran: ${text}.`, {
+      remedy: "Run `kernlock selftest`, which runs op by op; the kernels of the run record are the first suspects.",
+      details: { status, text: failure.text },
+    });
+  }
+  if (!("library" in step)) {
+    return new KernlockError("KL_DEVICE_FAULT", `Step ${failure.step}, a copy, failed with ${status}: ${text}.`, {
+      details: { step: failure.step, status, text: failure.text },
+    });
+  }
+  const op = step.library.ops[step.index]!.name;
+  const { origin } = step.library;
+  const from = origin === undefined ? "" : ` of ${origin.kernel} ${origin.version} (${origin.digest})`;
+  return new KernlockError("KL_OP_FAILED", `Step ${failure.step} (${op}${from}) failed with ${status}: ${text}`, {
+    details: { step: failure.step, op, ...origin, status, text: failure.text },
+  });
+}
+
 /** @throws KL_PROGRAM_INVALID when a library is another device's, or an op index or argument size does not fit it */
 export function createProgram(device: Device, steps: readonly Step[]): Program {
-  const invalid = (step: number, text: string) => fail("KL_PROGRAM_INVALID", `Step ${step} ${text}.`);
-  for (const [i, { library, index, args }] of steps.entries()) {
-    const op = library.ops[index] ?? invalid(i, `names op ${index} of a library with ${library.ops.length}`);
-    if (library.device !== device) invalid(i, `(${op.name}) uses a library of another device`);
-    if (
-      args.byteLength !== op.argsSize ||
-      new DataView(args.buffer, args.byteOffset).getUint32(0, true) !== op.argsSize
-    ) {
-      invalid(i, `(${op.name}) has arguments of ${args.byteLength} bytes, not ${op.argsSize}`);
-    }
-  }
-  const used = [...new Set(steps.map(({ library }) => library))];
-  const handle = addon().createProgram(
-    steps.map(({ library, index, args }) => ({ library: libraryHandle(library), index, args })),
-  );
+  const native = steps.map((step, i) => ("library" in step ? nativeLaunch(device, step, i) : step));
+  const used = [...new Set(steps.flatMap((step) => ("library" in step ? [step.library] : [])))];
+  const handle = addon().createProgram(native);
   let running = 0;
 
   const ready = () => {
@@ -48,14 +88,7 @@ export function createProgram(device: Device, steps: readonly Step[]): Program {
     return deviceHandle(device);
   };
   const judge = (failure: StepFailure | undefined) => {
-    if (failure === undefined) return;
-    const { library, index } = steps[failure.step]!;
-    const op = library.ops[index]!.name;
-    const status = statuses[failure.status] ?? String(failure.status);
-    const text = failure.text || "no reason given";
-    throw new KernlockError("KL_OP_FAILED", `Step ${failure.step} (${op}) failed with ${status}: ${text}`, {
-      details: { step: failure.step, op, status, text: failure.text },
-    });
+    if (failure !== undefined) throw stepError(steps, failure);
   };
   return {
     device,
@@ -74,8 +107,9 @@ export function createProgram(device: Device, steps: readonly Step[]): Program {
     },
     patch(step, offset, bytes) {
       if (running > 0) fail("KL_DEVICE_BUSY", "The program is running.");
-      const { args } = steps[step] ?? invalid(step, "does not exist");
-      if (!(offset >= 4 && offset + bytes.byteLength <= args.byteLength)) invalid(step, "has no such bytes to patch");
+      const patched = steps[step] ?? invalid(step, "does not exist");
+      const length = "args" in patched ? patched.args.byteLength : 0;
+      if (!(offset >= 4 && offset + bytes.byteLength <= length)) invalid(step, "has no such bytes to patch");
       addon().patchProgram(handle, step, offset, bytes);
     },
   };

@@ -10,11 +10,16 @@ export {
   bucketOf,
   bufferBytes,
   dtypeBytes,
+  type InputName,
+  inputLayout,
   type Limits,
   modeTypes,
   pageBytes,
   pagesPerSequence,
   pageTokens,
+  type ResultName,
+  resultLayout,
+  type StepSizes,
   stepDims,
 } from "./sizes.ts";
 export * from "./types.ts";

@@ -100,28 +100,72 @@ export function stepDims(model: ModelFacts, limits: Limits, tokens: number): Rec
   };
 }
 
-/** Buffers between ops, by name: bytes of each at the largest step. */
+/** What a step's launches are made for. */
+export interface StepSizes {
+  readonly tokens: number;
+  readonly seqs: number;
+  /** Rows that sample; may be 0. */
+  readonly rows: number;
+  /** Entries of a sequence's block table. */
+  readonly pages: number;
+}
+
+/** Arrays that a step's inputs or results consist of: element bytes and counts, by name. */
+type Arrays = Readonly<Record<string, readonly [elementBytes: number, count: number]>>;
+
+/** Written by TypeScript before a step. */
+const inputArrays = ({ tokens, seqs, rows, pages }: StepSizes) =>
+  ({
+    token_ids: [4, tokens],
+    row_seq: [4, tokens],
+    positions: [4, tokens],
+    context: [4, seqs],
+    query_start: [4, seqs + 1],
+    block_table_full: [4, seqs * pages],
+    block_table_sliding: [4, seqs * pages],
+    sample_rows: [4, rows],
+    temperature: [4, rows],
+    top_p: [4, rows],
+    top_k: [4, rows],
+    seeds: [8, rows],
+    counters: [8, rows],
+  }) as const satisfies Arrays;
+
+/** Read by TypeScript after a step. */
+const resultArrays = ({ rows }: StepSizes) => ({ sampled: [4, rows], logprobs: [4, rows] }) as const satisfies Arrays;
+
+export interface PackedLayout<N extends string> {
+  /** Where each array begins. */
+  readonly offsets: Readonly<Record<N, number>>;
+  readonly bytes: number;
+}
+
+/** Arrays one after another, each at a multiple of 64 bytes, so that one copy moves them all. */
+function packed<A extends Arrays>(arrays: A): PackedLayout<keyof A & string> {
+  let bytes = 0;
+  const offsets: Record<string, number> = {};
+  for (const [name, [element, count]] of Object.entries(arrays)) {
+    offsets[name] = bytes;
+    bytes += Math.ceil((element * count) / 64) * 64;
+  }
+  return { offsets: offsets as Record<keyof A & string, number>, bytes };
+}
+
+export const inputLayout = (sizes: StepSizes) => packed(inputArrays(sizes));
+export const resultLayout = (sizes: StepSizes) => packed(resultArrays(sizes));
+export type InputName = keyof ReturnType<typeof inputLayout>["offsets"];
+export type ResultName = keyof ReturnType<typeof resultLayout>["offsets"];
+
+/** Buffers of the largest step, by name: bytes of each. */
 export function bufferBytes(model: ModelFacts, mode: Mode, limits: Limits) {
   const tokens = bucketOf(limits.maxBatchTokens);
-  const seqs = bucketOf(limits.maxSequences);
   const rows = maxRows(model, limits);
   const act = dtypeBytes[modeTypes[mode].activation];
   const pages = Math.ceil(limits.maxContext / pageTokens);
+  const largest = { tokens, seqs: bucketOf(limits.maxSequences), rows, pages };
   return {
-    // Written by TypeScript before a step.
-    token_ids: 4 * tokens,
-    row_seq: 4 * tokens,
-    positions: 4 * tokens,
-    context: 4 * seqs,
-    query_start: 4 * (seqs + 1),
-    block_table_full: 4 * seqs * pages,
-    block_table_sliding: 4 * seqs * pages,
-    sample_rows: 4 * rows,
-    temperature: 4 * rows,
-    top_p: 4 * rows,
-    top_k: 4 * rows,
-    seeds: 8 * rows,
-    counters: 8 * rows,
+    inputs: inputLayout(largest).bytes,
+    results: resultLayout(largest).bytes,
     // Between ops.
     stream: dtypeBytes[modeTypes[mode].stream] * tokens * model.hidden,
     normed: act * tokens * model.hidden,
@@ -130,10 +174,7 @@ export function bufferBytes(model: ModelFacts, mode: Mode, limits: Limits) {
     branch: act * tokens * model.hidden,
     expert_ids: 4 * tokens * model.topK,
     expert_weights: 4 * tokens * model.topK,
-    // Read by TypeScript after a step.
     logits: 4 * rows * model.vocab,
-    sampled: 4 * rows,
-    logprobs: 4 * rows,
   } as const satisfies Record<string, number>;
 }
-export type BufferName = keyof ReturnType<typeof bufferBytes>;
+export type BufferName = Exclude<keyof ReturnType<typeof bufferBytes>, "inputs" | "results">;

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Library, Memory, Step } from "@kernlock/engine/native";
+import type { Launch, Library, Memory } from "@kernlock/engine/native";
 import { type ArgsOf, encodeArgs, type OpName } from "@kernlock/kernels/abi";
 import { compileFile } from "./compile.ts";
 
@@ -10,12 +10,12 @@ export const probe = (...macros: string[]): Promise<number> =>
     macros.map((macro) => `-D${macro}`),
   );
 
-function step<N extends OpName>(library: Library, op: N, args: ArgsOf<N>): Step {
+function step<N extends OpName>(library: Library, op: N, args: ArgsOf<N>): Launch {
   return { library, index: library.ops.findIndex((entry) => entry.op === op), args: encodeArgs(op, args) };
 }
 
 /** stream[i] += factor * x[i] */
-export const scaleStep = (library: Library, x: Memory, stream: Memory): Step =>
+export const scaleStep = (library: Library, x: Memory, stream: Memory): Launch =>
   step(library, "residual", {
     dtype: 0,
     stream_dtype: 0,
@@ -27,7 +27,7 @@ export const scaleStep = (library: Library, x: Memory, stream: Memory): Step =>
   });
 
 /** Fails with a text. */
-export const failingStep = (library: Library, any: Memory): Step =>
+export const failingStep = (library: Library, any: Memory): Launch =>
   step(library, "embed", {
     stream_dtype: 0,
     tokens: 1,
@@ -40,7 +40,7 @@ export const failingStep = (library: Library, any: Memory): Step =>
   });
 
 /** Takes a while, then adds 1 to the first byte. */
-export const slowStep = (library: Library, microseconds: number, counter: Memory): Step =>
+export const slowStep = (library: Library, microseconds: number, counter: Memory): Launch =>
   step(library, "copy_rows", {
     rows: BigInt(microseconds),
     row_bytes: 1n,
@@ -51,7 +51,7 @@ export const slowStep = (library: Library, microseconds: number, counter: Memory
   });
 
 /** Counts in u16[workers + 1] which worker took how many of `tasks` tasks; the last one is for impossible workers. */
-export const countingStep = (library: Library, tasks: number, workers: number, counts: Memory): Step =>
+export const countingStep = (library: Library, tasks: number, workers: number, counts: Memory): Launch =>
   step(library, "transpose_experts", {
     experts: tasks,
     rows: 1,
@@ -61,7 +61,7 @@ export const countingStep = (library: Library, tasks: number, workers: number, c
   });
 
 /** Calls parallel_for inside parallel_for. */
-export const nestingStep = (library: Library, any: Memory): Step =>
+export const nestingStep = (library: Library, any: Memory): Launch =>
   step(library, "mxfp4_dequantize", {
     rows: 1n,
     columns: 32,

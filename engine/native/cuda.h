@@ -1,0 +1,79 @@
+// An NVIDIA GPU as a device: memory, kernel modules, and programs replayed as graphs.
+#ifndef KERNLOCK_CUDA_H
+#define KERNLOCK_CUDA_H
+#include <atomic>
+#include <map>
+
+#include "cuda_driver.h"
+#include "device.h"
+
+namespace kl {
+
+class CudaDevice final : public Device {
+ public:
+  // Opens the driver at `path` and device number `ordinal`; null with the reason when that fails.
+  static std::unique_ptr<CudaDevice> open(const std::string& path, int ordinal, Failure& why);
+
+  const kl_device& facts() const override { return facts_; }
+  const kl_host& host() const override { return host_; }
+  void* allocate(uint64_t bytes, std::string& why) override;
+  void release(void* address, uint64_t bytes) override;
+  void* allocate_host(uint64_t bytes, std::string& why) override;
+  void release_host(void* address, uint64_t bytes) override;
+  std::optional<OpFailure> execute(const Program& program) override;
+  void interrupt() override { interrupted_.store(true); }
+  void stop() override;
+
+  // One piece of device memory from which allocate takes as long as it lasts. False, with the reason, when there is not so much.
+  bool reserve(uint64_t bytes, std::string& why);
+
+  const std::string& name() const { return name_; }
+  // 13000 for CUDA 13.0.
+  int driver_version() const { return driver_version_; }
+  void memory(uint64_t& free, uint64_t& total);
+  // Bytes given out now, and the most there were.
+  uint64_t in_use() const { return in_use_; }
+
+  const cuda::Driver& driver() const { return *driver_; }
+  cuda::Stream stream() const { return stream_; }
+  // Makes this the calling thread's device.
+  void enter();
+  // Puts one step into the stream.
+  kl_status issue(const Step& step);
+  // KL_OK, or KL_DEVICE with the call and the driver's words reported.
+  kl_status check(cuda::Result result, const char* call);
+  // Programs run launch by launch, each waited for: slow, and a fault names its op.
+  void set_careful(bool careful) { careful_ = careful; }
+
+ private:
+  CudaDevice() = default;
+  bool start(const std::string& path, int ordinal, Failure& why);
+  void fill_host_table();
+  kl_status launch(const kl_launch& launch);
+  std::optional<OpFailure> run_each(const Program& program);
+  std::optional<OpFailure> record(const Program& program);
+
+  const cuda::Driver* driver_ = nullptr;
+  cuda::Context context_ = nullptr;
+  cuda::Stream stream_ = nullptr;
+  kl_device facts_{};
+  kl_host host_{};
+  std::string name_;
+  int driver_version_ = 0;
+  std::atomic<bool> interrupted_{false};
+  bool careful_ = false;
+  // Whether what was last put into the stream is a kernel: only then may the next one begin before it ends.
+  bool after_kernel_ = false;
+  // Set once the driver reported a fault after which a context is of no use.
+  std::string lost_;
+
+  std::mutex memory_lock_;
+  cuda::Pointer arena_ = 0;
+  uint64_t arena_bytes_ = 0;
+  uint64_t arena_used_ = 0;
+  uint64_t in_use_ = 0;
+  std::map<cuda::Pointer, uint64_t> single_;  // allocations outside the arena
+};
+
+}  // namespace kl
+#endif

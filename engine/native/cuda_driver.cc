@@ -1,0 +1,46 @@
+#include "cuda_driver.h"
+
+#include <mutex>
+
+#include <dlfcn.h>
+
+namespace kl::cuda {
+
+const Driver* Driver::open(const std::string& path, Failure& why) {
+  static std::mutex lock;
+  static Driver driver;
+  static std::string opened;
+  const std::lock_guard guard(lock);
+  const auto refuse = [&why](const std::string& text) {
+    why = {"KL_DEVICE_DRIVER", text};
+    return nullptr;
+  };
+  if (!opened.empty()) return opened == path ? &driver : refuse("This process uses the driver " + opened + " already.");
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char* text = dlerror();
+    return refuse("The CUDA driver cannot be opened: " + std::string(text ? text : path) + ".");
+  }
+  const char* missing = nullptr;
+#define KL_CUDA_RESOLVE(member, symbol, ...)                                                       \
+  driver.member = reinterpret_cast<decltype(driver.member)>(dlsym(library, symbol));               \
+  if (driver.member == nullptr && missing == nullptr) missing = symbol;
+  KL_CUDA_FUNCTIONS(KL_CUDA_RESOLVE)
+#undef KL_CUDA_RESOLVE
+  if (missing != nullptr) return refuse("The CUDA driver is too old: it has no " + std::string(missing) + ".");
+  if (const Result result = driver.init(0); result != success) {
+    return refuse("The CUDA driver does not start: " + driver.describe(result) + ".");
+  }
+  opened = path;
+  return &driver;
+}
+
+std::string Driver::describe(Result result) const {
+  const char* name = nullptr;
+  const char* text = nullptr;
+  if (error_name(result, &name) != success || name == nullptr) return "error " + std::to_string(result);
+  if (error_text(result, &text) != success || text == nullptr) return name;
+  return std::string(name) + " (" + text + ")";
+}
+
+}  // namespace kl::cuda
