@@ -8,7 +8,7 @@ import {
   payloadFiles,
   type VariantFile,
 } from "@kernlock/kernels/format";
-import { checkSharedObject, inspectElf } from "@kernlock/kernels/inspect";
+import { checkDeviceCode, checkSharedObject, inspectElf } from "@kernlock/kernels/inspect";
 import { allowedLibraries, type Policy, type Verdict } from "@kernlock/policies/trust";
 import type { Cache } from "./cache.ts";
 import { assertPinned, judgeLocked, type ReadKernel, readContents } from "./contents.ts";
@@ -58,8 +58,8 @@ const maxPayload = 1 << 30;
  * variant that fits: ABI; then each payload file is copied from the cache into a memory file of its own, sealed, hashed
  * by reading the sealed file back, and inspected from the same bytes. Other files are not read.
  *
- * Throws the codes of `verifyLocked`, KL_LOAD_ABI_VERSION, KL_LOAD_ABI_BUILD, KL_LOAD_NO_VARIANT, KL_LOAD_KIND, KL_ELF_*,
- * KL_SEAL_UNAVAILABLE, KL_ADDON_*.
+ * Throws the codes of `verifyLocked`, KL_LOAD_ABI_VERSION, KL_LOAD_ABI_BUILD, KL_LOAD_NO_VARIANT, KL_ELF_*, KL_CUBIN_*,
+ * KL_FATBIN_*, KL_IMAGE_*, KL_SEAL_UNAVAILABLE, KL_ADDON_*.
  */
 export async function loadKernels(request: Request): Promise<Loaded> {
   const { lock, names } = request;
@@ -209,14 +209,14 @@ function checkSealed(
       details: { kernel: name, path: file.path, digest: file.digest },
     });
   }
-  if (file.kind !== "shared-object") {
-    refuse("KL_LOAD_KIND", name, `${file.path} is a ${file.kind}, which this program cannot load yet`);
+  if (file.kind === "shared-object") {
+    checkSharedObject(inspectElf(bytes), {
+      allowedLibraries: knownLibraries.filter((library) => allowed?.includes(library) ?? true),
+      libcMaximum: variant.platform.libc.minimum,
+      exports: ["kl_get_api"],
+    });
   }
-  checkSharedObject(inspectElf(bytes), {
-    allowedLibraries: knownLibraries.filter((library) => allowed?.includes(library) ?? true),
-    libcMaximum: variant.platform.libc.minimum,
-    exports: ["kl_get_api"],
-  });
+  checkDeviceCode(bytes, file, variant);
 }
 
 /** Runs a step and leaves one audit line: for a step about a variant in any case, for others when they refuse. */

@@ -1,4 +1,4 @@
-import type { Digest, ErrorCode, KernlockError, Variant } from "@kernlock/kernels/format";
+import type { Digest, ErrorCode, KernlockError, Variant, VariantFile } from "@kernlock/kernels/format";
 import type { KernelSource, Scope, Verdict } from "@kernlock/policies/trust";
 
 /** `kernels.json`: written by people. */
@@ -135,7 +135,7 @@ export interface LoadMachine {
 
 export interface SealedFile extends Pin {
   readonly path: string;
-  readonly kind: string;
+  readonly kind: VariantFile["kind"];
   /** A sealed memory file. Keep it open as long as anything loaded from it lives. */
   readonly fd: number;
 }

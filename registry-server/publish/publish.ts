@@ -3,8 +3,16 @@
  * before it; all of it is from the moment the row commits; and the row commits only when the package is whole, its
  * machine code passes inspection, and the evidence attached to it satisfies the policies that stand over it.
  */
-import { type Digest, digestOf, fail, mediaTypes, parseVariant, type Variant } from "@kernlock/kernels/format";
-import { checkSharedObject, inspectElf } from "@kernlock/kernels/inspect";
+import {
+  type Digest,
+  digestOf,
+  fail,
+  mediaTypes,
+  parseVariant,
+  payloadFiles,
+  type Variant,
+} from "@kernlock/kernels/format";
+import { checkDeviceCode, checkSharedObject, inspectElf } from "@kernlock/kernels/inspect";
 import {
   checkVariantManifest,
   emptyConfigBlob,
@@ -143,19 +151,22 @@ export function createPublisher(context: Context): Publisher {
     await requireBlobs(context, repository, [manifest.config, ...manifest.files]);
     const variant = parseVariant(await readChecked(manifest.config.digest));
     checkVariantManifest(manifest, variant, { name: index.name, version: index.version, variant: entry.variant });
-    for (const file of variant.files) {
-      if (file.kind !== "shared-object") continue;
+    for (const file of payloadFiles(variant)) {
       if (file.size > maxPayloadBytes) {
-        fail("KL_REGISTRY_BLOB_TOO_LARGE", `The shared object "${file.path}" is too large to be inspected.`, {
+        fail("KL_REGISTRY_BLOB_TOO_LARGE", `The payload "${file.path}" is too large to be inspected.`, {
           remedy: "Split the package.",
           details: { path: file.path, limit: maxPayloadBytes },
         });
       }
-      checkSharedObject(inspectElf(await readChecked(file.digest)), {
-        allowedLibraries,
-        libcMaximum: variant.platform.libc.minimum,
-        exports: sharedObjectExports,
-      });
+      const bytes = await readChecked(file.digest);
+      if (file.kind === "shared-object") {
+        checkSharedObject(inspectElf(bytes), {
+          allowedLibraries,
+          libcMaximum: variant.platform.libc.minimum,
+          exports: sharedObjectExports,
+        });
+      }
+      checkDeviceCode(bytes, file, variant);
     }
     return {
       key: entry.variant,
