@@ -136,13 +136,16 @@ async function lockKernel(
   assertAllowed(verdict, { name, version });
   const trust = trustOf(name, verdict.accepted);
 
+  const abi = variants[0]?.variant.abi ?? 0;
+  if (variants.some(({ variant }) => variant.abi !== abi)) refuse("KL_LOCK_ABI", name, "its variants differ in ABI");
+
+  // Nothing of a kernel is written down before all of it was accepted.
   await cache.put(index, bytes);
+  for (const { documents } of variants) for (const [pin, content] of documents) await cache.put(pin, content);
   for (const { bundle } of trust.statements) {
     const found = evidence.find((item) => digestOf(item.bundle) === bundle.digest);
     if (found) await cache.put(bundle, found.bundle);
   }
-  const abi = variants[0]?.variant.abi ?? 0;
-  if (variants.some(({ variant }) => variant.abi !== abi)) refuse("KL_LOCK_ABI", name, "its variants differ in ABI");
   for (const [feed, sequence] of Object.entries(verdict.sequences)) {
     if (!feed.startsWith("operator:")) sequences[feed] = sequence;
   }
@@ -166,10 +169,10 @@ async function resolveVersion({ manifest, registry, previous, update }: Request,
 }
 
 async function lockVariant(
-  { registry, cache }: Request,
+  { registry }: Request,
   place: { name: string; version: string; variant: string },
   entry: Pin,
-): Promise<{ locked: LockedVariant; variant: Variant }> {
+): Promise<{ locked: LockedVariant; variant: Variant; documents: readonly [Pin, Uint8Array][] }> {
   const { bytes, pin } = await document(registry, place.name, entry.digest);
   if (pin.size !== entry.size) refuse("KL_LOCK_VARIANT", place.name, `the index gives ${place.variant} another size`);
   const manifest = parseVariantManifest(bytes);
@@ -177,10 +180,15 @@ async function lockVariant(
   const configBytes = await registry.getBlob(place.name, config.digest, { size: config.size, maxBytes: 1 << 20 });
   const variant = parseVariant(configBytes);
   checkVariantManifest(manifest, variant, place);
-  await cache.put(pin, bytes);
-  await cache.put(config, configBytes);
   const files = variant.files.map(({ path, kind, digest, size }) => ({ path, kind, digest, size }));
-  return { locked: { key: place.variant, manifest: pin, config, files }, variant };
+  return {
+    locked: { key: place.variant, manifest: pin, config, files },
+    variant,
+    documents: [
+      [pin, bytes],
+      [config, configBytes],
+    ],
+  };
 }
 
 /** What is attached to the manifests, and to those of earlier versions to which chains of delta audits lead. */
