@@ -1,4 +1,5 @@
 import { generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
+import { readAll, readOne } from "../../verify/der.ts";
 import { bits, bool, context, integer, octets, oid, seq, set, time, tlv, utf8 } from "./der.ts";
 
 export const ecdsaSha256 = seq(oid("1.2.840.10045.4.3.2"));
@@ -60,6 +61,15 @@ export function certify(parts: CertificateParts): Certified {
     spki(pair.publicKey),
     context(3, seq(...extensions)),
   );
-  const signature = sign("sha256", tbs, parts.by?.privateKey ?? pair.privateKey);
-  return { der: seq(tbs, ecdsaSha256, bits(signature)), name, serial, ...pair };
+  return { der: signedBy(parts.by?.privateKey ?? pair.privateKey, tbs), name, serial, ...pair };
+}
+
+function signedBy(key: KeyObject, tbs: Buffer): Buffer {
+  return seq(tbs, ecdsaSha256, bits(sign("sha256", tbs, key)));
+}
+
+/** The same certificate with its signed part changed, and signed again. */
+export function recertify(leaf: Certified, by: Certified, change: (tbs: Buffer) => Buffer): Certified {
+  const [tbs] = readAll(readOne(leaf.der, 0x30));
+  return { ...leaf, der: signedBy(by.privateKey, change(tlv(0x30, tbs!.body))) };
 }

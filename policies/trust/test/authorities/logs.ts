@@ -44,7 +44,10 @@ export interface TestLog {
   readonly publicKey: KeyObject;
   readonly keyDetails: string;
   /** A Rekor v2 entry: proof and checkpoint, no time. */
-  entry(signed: Signed, options?: { extra?: (note: string) => string; body?: unknown }): Entry;
+  entry(
+    signed: Signed,
+    options?: { extra?: (note: string) => string; note?: (note: string) => string; body?: unknown },
+  ): Entry;
   /** A Rekor v1 entry: a promise with a time besides. */
   promised(signed: Signed, at: Date): Entry;
 }
@@ -54,10 +57,16 @@ export function newLog(name: string, kind: "ed25519" | "p256" = "ed25519"): Test
   const { privateKey, publicKey } = kind === "ed25519" ? generateKeyPairSync("ed25519") : newPair();
   const id = kind === "ed25519" ? sha256(Buffer.from(`${name}\n\u0001`), raw(publicKey)) : sha256(spki(publicKey));
   const signNote = (note: string) => sign(kind === "ed25519" ? null : "sha256", Buffer.from(note), privateKey);
-  const include = (body: Buffer, index: number, origin: string, extra: (note: string) => string) => {
+  const include = (
+    body: Buffer,
+    index: number,
+    origin: string,
+    extra: (note: string) => string,
+    change = (note: string) => note,
+  ) => {
     const leaves = Array.from({ length: 13 }, (_, i) => (i === index ? body : randomBytes(32)));
     const root = treeHash(leaves);
-    const note = `${origin}\n${leaves.length}\n${b64(root)}\n`;
+    const note = change(`${origin}\n${leaves.length}\n${b64(root)}\n`);
     const signature = b64(Buffer.concat([id.subarray(0, 4), signNote(note)]));
     return {
       logIndex: String(index),
@@ -94,7 +103,7 @@ export function newLog(name: string, kind: "ed25519" | "p256" = "ed25519"): Test
         logIndex: "5",
         logId: { keyId: b64(id) },
         kindVersion: { kind: "hashedrekord", version: "0.0.2" },
-        inclusionProof: include(bytes, 5, name, options.extra ?? (() => "")),
+        inclusionProof: include(bytes, 5, name, options.extra ?? (() => ""), options.note),
         canonicalizedBody: b64(bytes),
       };
     },
