@@ -90,7 +90,9 @@ export async function makePack(keys: Keys, twist: Twist = {}): Promise<Pack> {
 
 /** Edits of documents of a variant concern cpu-v3 alone; those of evidence the index's; unless they ask for `at`. */
 const only = (wanted: string) => (edit: Edit | undefined) =>
-  edit === undefined || edit.length > 1 ? edit : (document: Loose, at: string) => (at === wanted ? edit(document, at) : undefined);
+  edit === undefined || edit.length > 1
+    ? edit
+    : (document: Loose, at: string) => (at === wanted ? edit(document, at) : undefined);
 const atV3 = only(v3);
 const atIndex = only("index");
 

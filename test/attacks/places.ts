@@ -21,8 +21,8 @@ import { policyText, rule } from "../../policies/trust/test/material.ts";
 import {
   putBlob,
   putManifest,
-  refusal,
   type TestRegistry as RegistryServer,
+  refusal,
   source,
   startRegistry,
 } from "../../registry-server/test/material.ts";
@@ -132,7 +132,10 @@ async function atVerifyOrLoad(place: "verify" | "load", twist: Twist, keys: Keys
 }
 
 /** A registry that serves whatever it has. */
-async function liar(pack: Pack, twist: Twist): Promise<{ registry: TestRegistry; client: Awaited<ReturnType<TestRegistry["start"]>> }> {
+async function liar(
+  pack: Pack,
+  twist: Twist,
+): Promise<{ registry: TestRegistry; client: Awaited<ReturnType<TestRegistry["start"]>> }> {
   const registry = new TestRegistry();
   const client = await registry.start();
   onTestFinished(() => registry.stop());

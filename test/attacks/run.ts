@@ -1,10 +1,10 @@
 /** Runs cases inside of vitest: each in every place where it has to be refused. */
 import { afterAll, describe, expect, test } from "vitest";
-import { newKey } from "../../policies/trust/test/material.ts";
-import { type Attack, isStrike, type Keys, type Twist } from "./attack.ts";
 import { loadNative } from "../../loader/native/index.ts";
-import { attempt, honestPolicy, type Place, registryState, serverFor } from "./places.ts";
+import { newKey } from "../../policies/trust/test/material.ts";
 import { refusal } from "../../registry-server/test/material.ts";
+import { type Attack, isStrike, type Keys, type Twist } from "./attack.ts";
+import { attempt, honestPolicy, type Place, registryState, serverFor } from "./places.ts";
 
 export const keys: Keys = { publisher: newKey(), other: newKey(), auditor: newKey(), second: newKey() };
 
@@ -25,7 +25,8 @@ export function runAttacks(title: string, attacks: readonly Attack[]): void {
         const how = attack.how(keys);
         for (const [place, code] of Object.entries(attack.refused) as [Place, string][]) {
           const result = isStrike(how) ? await strike(how.strike) : await attempt(place, how as Twist, keys);
-          if (found) found.push(`${attack.name} @ ${place}: ${result.code}${result.code === code ? "" : `  NOT ${code}`}`);
+          if (found)
+            found.push(`${attack.name} @ ${place}: ${result.code}${result.code === code ? "" : `  NOT ${code}`}`);
           else expect(result.code, `at ${place}`).toBe(code);
           expect(result.after, `what ${place} left`).toEqual(result.before);
         }
@@ -40,7 +41,9 @@ export function runAttacks(title: string, attacks: readonly Attack[]): void {
   }
 }
 
-async function strike(prepare: (server: Awaited<ReturnType<typeof serverFor>>, keys: Keys) => Promise<() => Promise<Response | string>>) {
+async function strike(
+  prepare: (server: Awaited<ReturnType<typeof serverFor>>, keys: Keys) => Promise<() => Promise<Response | string>>,
+) {
   const server = await serverFor(honestPolicy(keys));
   const blow = await prepare(server, keys);
   const before = registryState(server.folder);

@@ -11,7 +11,8 @@ import { libraries } from "../pack.ts";
 
 const good = () => libraries().good;
 const PT = { load: 1, dynamic: 2, interp: 3, stack: 0x6474e551, relro: 0x6474e552 };
-const asType = (header: number, type: number) => patched(good(), programHeader(good(), header), type & 255, type >> 8, 0, 0);
+const asType = (header: number, type: number) =>
+  patched(good(), programHeader(good(), header), type & 255, type >> 8, 0, 0);
 const onLoad = `${harmless} __attribute__((constructor)) static void evil() { asm volatile(""); }`;
 const onUnload = `${harmless} __attribute__((destructor)) static void evil() { asm volatile(""); }`;
 const staticInit = `${harmless} struct S { int v; S() { asm volatile("" : "=r"(v)); } }; static volatile S s;`;
@@ -27,10 +28,30 @@ const half = () => good().subarray(0, Number(good().readBigUInt64LE(programHeade
 
 type Row = [number: Attack["number"], name: string, code: `KL_${string}`, payload: () => Uint8Array];
 const rows: Row[] = [
-  [97, "RUNPATH that leads to a planted folder", "KL_ELF_RUNPATH", () => library(harmless, ["-Wl,-rpath,$ORIGIN/evil,--enable-new-dtags"])],
-  [97, "RPATH, which beats the environment", "KL_ELF_RUNPATH", () => library(harmless, ["-Wl,-rpath,/tmp/evil,--disable-new-dtags"])],
-  [98, "a foreign library", "KL_ELF_LIBRARY", () => library(harmless, ["-Wl,--no-as-needed"], ["-lm", "-lc", "-lgcc_s"])],
-  [98, "the C++ runtime, whose constructors would run", "KL_ELF_LIBRARY", () => library(harmless, ["-Wl,--no-as-needed"], ["-lstdc++", "-lm", "-lc"])],
+  [
+    97,
+    "RUNPATH that leads to a planted folder",
+    "KL_ELF_RUNPATH",
+    () => library(harmless, ["-Wl,-rpath,$ORIGIN/evil,--enable-new-dtags"]),
+  ],
+  [
+    97,
+    "RPATH, which beats the environment",
+    "KL_ELF_RUNPATH",
+    () => library(harmless, ["-Wl,-rpath,/tmp/evil,--disable-new-dtags"]),
+  ],
+  [
+    98,
+    "a foreign library",
+    "KL_ELF_LIBRARY",
+    () => library(harmless, ["-Wl,--no-as-needed"], ["-lm", "-lc", "-lgcc_s"]),
+  ],
+  [
+    98,
+    "the C++ runtime, whose constructors would run",
+    "KL_ELF_LIBRARY",
+    () => library(harmless, ["-Wl,--no-as-needed"], ["-lstdc++", "-lm", "-lc"]),
+  ],
   [98, "a library by a path with a slash", "KL_ELF_LIBRARY", slashed],
   [100, "a constructor", "KL_ELF_INITIALIZER", () => library(onLoad)],
   [100, "a destructor", "KL_ELF_INITIALIZER", () => library(onUnload)],
@@ -48,9 +69,19 @@ const rows: Row[] = [
   [103, "a 32-bit library", "KL_ELF_CLASS", () => patched(good(), 4, 1)],
   [103, "a big-endian library", "KL_ELF_ENDIANNESS", () => patched(good(), 5, 2)],
   [103, "a program in a library's place", "KL_ELF_TYPE", () => patched(good(), 16, 2, 0)],
-  [103, "a script in a library's place", "KL_ELF_MAGIC", () => Buffer.from(`#!/bin/sh\necho hello\n${" ".repeat(100)}`)],
+  [
+    103,
+    "a script in a library's place",
+    "KL_ELF_MAGIC",
+    () => Buffer.from(`#!/bin/sh\necho hello\n${" ".repeat(100)}`),
+  ],
   [104, "a library that needs a newer C library than it says", "KL_ELF_LIBC", newerLibc],
-  [105, "a missing entry symbol", "KL_ELF_SYMBOL_MISSING", () => library(harmless.replaceAll("kl_get_api", "kl_other"))],
+  [
+    105,
+    "a missing entry symbol",
+    "KL_ELF_SYMBOL_MISSING",
+    () => library(harmless.replaceAll("kl_get_api", "kl_other")),
+  ],
   [106, "an audit library", "KL_ELF_HOOK", () => library(harmless, ["-Wl,--audit,evil.so"])],
   [106, "an audit library for what it needs", "KL_ELF_HOOK", () => library(harmless, ["-Wl,--depaudit,evil.so"])],
   [106, "a filter", "KL_ELF_HOOK", () => library(harmless, ["-Wl,-F,evil.so"])],
@@ -62,12 +93,32 @@ const rows: Row[] = [
   ["own", "an interpreter", "KL_ELF_INTERPRETER", () => asType(PT.relro, PT.interp)],
   ["own", "no dynamic section", "KL_ELF_DYNAMIC", () => asType(PT.dynamic, 0)],
   ["own", "two dynamic sections, one for us and one for glibc", "KL_ELF_DYNAMIC", () => asType(PT.relro, PT.dynamic)],
-  ["own", "a dynamic section mapped from elsewhere than it is read", "KL_ELF_DYNAMIC", () => patched(good(), programHeader(good(), PT.dynamic) + 8, 0, 0)],
+  [
+    "own",
+    "a dynamic section mapped from elsewhere than it is read",
+    "KL_ELF_DYNAMIC",
+    () => patched(good(), programHeader(good(), PT.dynamic) + 8, 0, 0),
+  ],
   ["own", "one dynamic entry twice", "KL_ELF_DYNAMIC", () => retagged(good(), 11, 10)],
   ["own", "names that lie outside of the file", "KL_ELF_DYNAMIC", () => retagged(good(), 5, 5, 1n << 30n)],
-  ["own", "a flag hidden in the upper half of a number", "KL_ELF_SEGMENT", () => retagged(good(), 0x6ffffffb, 0x6ffffffb, (1n << 63n) + 8n)],
-  ["own", "memory of others made read-only", "KL_ELF_SEGMENT", () => patched(good(), programHeader(good(), PT.relro) + 18, 0x10)],
-  ["own", "overlapping segments", "KL_ELF_SEGMENT", () => patched(good(), programHeader(good(), PT.load, 1) + 16, 0, 0, 0)],
+  [
+    "own",
+    "a flag hidden in the upper half of a number",
+    "KL_ELF_SEGMENT",
+    () => retagged(good(), 0x6ffffffb, 0x6ffffffb, (1n << 63n) + 8n),
+  ],
+  [
+    "own",
+    "memory of others made read-only",
+    "KL_ELF_SEGMENT",
+    () => patched(good(), programHeader(good(), PT.relro) + 18, 0x10),
+  ],
+  [
+    "own",
+    "overlapping segments",
+    "KL_ELF_SEGMENT",
+    () => patched(good(), programHeader(good(), PT.load, 1) + 16, 0, 0, 0),
+  ],
   ["own", "a relocation that reaches past the symbols", "KL_ELF_DYNAMIC", farSymbol],
 ];
 
