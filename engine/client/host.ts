@@ -89,6 +89,8 @@ export function startHost(fds: readonly number[], events: HostEvents, options: H
   let confinement: Confinement | null = null;
   const printed = passOn(child.stderr!, process.stderr);
   const kill = (why: KernlockError): void => {
+    // What was tried explains whatever else went wrong.
+    if (why.code === "KL_CONFINE_VIOLATION") reason = why;
     reason ??= why;
     channel.destroy();
     child.kill("SIGKILL");
@@ -101,7 +103,7 @@ export function startHost(fds: readonly number[], events: HostEvents, options: H
     child.once("error", (error) => end(error.message));
     child.once("close", (code, signal) => {
       // Refused while signals were blocked, so that the kernel ended the process instead.
-      if (signal === "SIGSYS") reason ??= violation(null);
+      if (signal === "SIGSYS" && reason?.code !== "KL_CONFINE_VIOLATION") reason = violation(null);
       if (code === starterRefused && !heard) reason ??= notStarted(printed());
       end(signal === null ? `exit code ${code}` : `signal ${signal}`);
     });
@@ -117,6 +119,8 @@ export function startHost(fds: readonly number[], events: HostEvents, options: H
     if (message.type === "failed" && message.id === null) reason ??= fromWireError(message.error);
     else if (message.type === "confined") confinement = witnessed(child.pid!, effort);
     else if (message.type === "ready" && confinement === null && options.start === undefined) kill(notConfined({}));
+    // Of a call that was refused before this was said, the alarm is heard by then.
+    else if (message.type === "finished") setImmediate(() => events.onMessage(message, tail));
     else events.onMessage(message, tail);
   });
   channel.on("data", (chunk: Buffer) => {
