@@ -76,7 +76,7 @@ export function placeMapped({ model, device, refuse, onRefused }: PlacingOptions
       let done = 0;
       for (const { op, rows, sources, to, resultBytes, args } of jobs) {
         const from = sources.map(({ tensor }) => keep(tensor));
-        await createProgram(device, [launch(op, args(rows, from, to))]).run();
+        await createProgram(device, launch(op, args(rows, from, to))).run();
         done += resultBytes(rows);
         onProgress(done, total);
       }
@@ -118,7 +118,7 @@ export function placeUploaded(options: PlacingOptions & { readonly ring: UploadO
         const count = Math.min(slice, rows - row);
         const pieces = sources.map(({ tensor, rowBytes }) => source(tensor, row * rowBytes, count * rowBytes));
         const result = to + BigInt(resultBytes(row));
-        upload.stage(pieces, (from) => [{ ...launch(op, args(count, from, result)), pdl: false }]);
+        upload.stage(pieces, (from) => launch(op, args(count, from, result)).map((step) => ({ ...step, pdl: false })));
       }
     },
     async finish(onProgress) {

@@ -57,7 +57,7 @@ export function buildProgram(parts: Parts, shape: Shape): Program {
   const fill = argumentsOf(parts, shape);
   const add = (op: PlannedOp, place: Place): void => {
     const loaded = findOp(parts.ops, op);
-    steps.push(launch(loaded, encode(loaded.name, fill[loaded.name], place)));
+    steps.push(...launch(loaded, encode(loaded.name, fill[loaded.name], place)));
   };
   const planned = (segment: PlannedOp["segment"]): PlannedOp[] =>
     plan.ops.filter((op) => op.bucket === shape.bucket && op.segment === segment);

@@ -47,6 +47,7 @@ Napi::External<T> hold(Napi::Env env, T* value) {
 
 using LibraryRef = std::shared_ptr<Library>;
 using ProgramRef = std::shared_ptr<Program>;
+using ImageRef = std::shared_ptr<Image>;
 
 // A device with its runner. It is never deleted: libraries and programs refer to it, and there are few. Its threads end at
 // close or with the environment that opened it; when the whole process exits in the middle of a program, they just vanish.
@@ -228,6 +229,48 @@ Napi::Value close_library(Info info) {
   return info.Env().Undefined();
 }
 
+// (bytes, device) -> image
+Napi::Value open_image(Info info) {
+  Failure why;
+  const auto bytes = info[0].As<Napi::Uint8Array>();
+  CudaDevice* device = get<Opened>(info[1]).cuda;
+  if (device == nullptr) return refuse(info.Env(), {"KL_LOAD_INSTANCE", "Device images are for GPUs."});
+  auto image = Image::open(*device, bytes.Data(), bytes.ByteLength(), why);
+  if (!image) return refuse(info.Env(), why);
+  return hold(info.Env(), new ImageRef(std::move(image)));
+}
+
+// (image, name, dynamic shared memory) -> number of the kernel
+Napi::Value image_kernel(Info info) {
+  Failure why;
+  uint32_t number = 0;
+  if (!get<ImageRef>(info[0])->find(info[1].As<Napi::String>().Utf8Value(), info[2].As<Napi::Number>().Uint32Value(), number, why)) {
+    return refuse(info.Env(), why);
+  }
+  return Napi::Number::New(info.Env(), number);
+}
+
+void three(const Napi::Value& value, uint32_t (&out)[3]) {
+  const Napi::Array array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < 3; ++i) out[i] = array.Get(i).As<Napi::Number>().Uint32Value();
+}
+
+ImageLaunch image_launch_of(const Napi::Object& step) {
+  ImageLaunch copy{};
+  copy.image = get<ImageRef>(step.Get("image"));
+  copy.kernel = step.Get("kernel").As<Napi::Number>().Uint32Value();
+  three(step.Get("grid"), copy.grid);
+  three(step.Get("block"), copy.block);
+  copy.shared_bytes = step.Get("sharedBytes").As<Napi::Number>().Uint32Value();
+  const auto params = step.Get("params").As<Napi::Uint8Array>();
+  copy.params.resize((params.ByteLength() + 7) / 8);
+  std::memcpy(copy.params.data(), params.Data(), params.ByteLength());
+  const Napi::Array offsets = step.Get("offsets").As<Napi::Array>();
+  for (uint32_t i = 0; i < offsets.Length(); ++i) copy.offsets.push_back(offsets.Get(i).As<Napi::Number>().Uint32Value());
+  copy.pdl = step.Get("pdl").ToBoolean();
+  return copy;
+}
+
 Launch launch_of(const Napi::Object& step) {
   const auto args = step.Get("args").As<Napi::Uint8Array>();
   Launch copy{get<LibraryRef>(step.Get("library")), step.Get("index").As<Napi::Number>().Uint32Value(), {}, step.Get("pdl").ToBoolean()};
@@ -236,14 +279,18 @@ Launch launch_of(const Napi::Object& step) {
   return copy;
 }
 
-// ([{library, index, args, pdl} | {to, from, bytes, up}]) -> program
+Step step_of(const Napi::Object& step) {
+  if (step.Has("library")) return launch_of(step);
+  if (step.Has("image")) return image_launch_of(step);
+  return Copy{pointer(step.Get("to")), pointer(step.Get("from")), number(step.Get("bytes")), step.Get("up").ToBoolean()};
+}
+
+// ([{library, index, args, pdl} | {image, kernel, grid, block, …} | {to, from, bytes, up}]) -> program
 Napi::Value create_program(Info info) {
   auto program = std::make_shared<Program>();
   const Napi::Array steps = info[0].As<Napi::Array>();
   for (uint32_t i = 0; i < steps.Length(); ++i) {
-    const Napi::Object step = steps.Get(i).As<Napi::Object>();
-    if (step.Has("library")) program->steps.push_back(launch_of(step));
-    else program->steps.push_back(Copy{pointer(step.Get("to")), pointer(step.Get("from")), number(step.Get("bytes")), step.Get("up").ToBoolean()});
+    program->steps.push_back(step_of(steps.Get(i).As<Napi::Object>()));
   }
   return hold(info.Env(), new ProgramRef(std::move(program)));
 }
@@ -289,7 +336,7 @@ Napi::Value run_upload_jobs(Info info) {
       copy.pieces.push_back({piece.Get("fd").As<Napi::Number>().Int32Value(), number(piece.Get("offset")), number(piece.Get("bytes")),
                              pointer(piece.Get("to")), piece.Get("refuse").As<Napi::Number>().Uint32Value()});
     }
-    for (uint32_t p = 0; p < launches.Length(); ++p) copy.launches.push_back(launch_of(launches.Get(p).As<Napi::Object>()));
+    for (uint32_t p = 0; p < launches.Length(); ++p) copy.launches.push_back(step_of(launches.Get(p).As<Napi::Object>()));
     upload->jobs.push_back(std::move(copy));
   }
   for (uint32_t i = 0; i < slots.Length(); ++i) upload->slots.push_back(pointer(slots.Get(i)));
@@ -350,6 +397,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   offer("indexOfByte", index_of_byte);
   offer("openLibrary", open_library);
   offer("closeLibrary", close_library);
+  offer("openImage", open_image);
+  offer("imageKernel", image_kernel);
   offer("createProgram", create_program);
   offer("patchProgram", patch_program);
   offer("runProgram", run_program);

@@ -7,6 +7,7 @@ import { fail, KernlockError } from "@kernlock/kernels/format";
 export type DeviceHandle = { readonly brand: unique symbol };
 export type LibraryHandle = { readonly brand: unique symbol };
 export type ProgramHandle = { readonly brand: unique symbol };
+export type ImageHandle = { readonly brand: unique symbol };
 
 export interface StepFailure {
   /** 2^32 - 1: not known, since the steps ran as one. */
@@ -16,7 +17,7 @@ export interface StepFailure {
 }
 
 /** What a step of a program is to the native side. */
-export type NativeStep = NativeLaunch | { to: bigint; from: bigint; bytes: number; up: boolean };
+export type NativeStep = NativeLaunch | NativeImageLaunch | { to: bigint; from: bigint; bytes: number; up: boolean };
 export interface NativeLaunch {
   readonly library: LibraryHandle;
   readonly index: number;
@@ -24,10 +25,21 @@ export interface NativeLaunch {
   readonly pdl: boolean;
 }
 
+export interface NativeImageLaunch {
+  readonly image: ImageHandle;
+  readonly kernel: number;
+  readonly grid: readonly number[];
+  readonly block: readonly number[];
+  readonly sharedBytes: number;
+  readonly params: Uint8Array;
+  readonly offsets: readonly number[];
+  readonly pdl: boolean;
+}
+
 export interface NativeUpload {
   readonly jobs: readonly {
     readonly pieces: readonly { fd: number; offset: number; bytes: number; to: bigint; refuse: number }[];
-    readonly launches: readonly NativeLaunch[];
+    readonly launches: readonly NativeStep[];
   }[];
   readonly slots: readonly bigint[];
   readonly slotBytes: number;
@@ -79,6 +91,8 @@ export interface Addon {
     device: DeviceHandle,
   ): { handle: LibraryHandle; ops: { name: string; op: number; argsSize: number }[] };
   closeLibrary(library: LibraryHandle): void;
+  openImage(bytes: Uint8Array, device: DeviceHandle): ImageHandle;
+  imageKernel(image: ImageHandle, name: string, sharedBytes: number): number;
   createProgram(steps: NativeStep[]): ProgramHandle;
   patchProgram(program: ProgramHandle, step: number, offset: number, bytes: Uint8Array): void;
   runProgram(device: DeviceHandle, program: ProgramHandle): Promise<StepFailure | undefined>;

@@ -50,6 +50,7 @@ std::optional<OpFailure> CpuDevice::execute(const Program& program) {
       std::memmove(copy->to, copy->from, copy->bytes);
       continue;
     }
+    if (!std::holds_alternative<Launch>(program.steps[i])) return OpFailure{i, KL_UNSUPPORTED, "Device images are for GPUs."};
     const Launch& launch = std::get<Launch>(program.steps[i]);
     const kl_status status = launch.library->launch(launch.index, launch.args.data(), context);
     if (pool_.take_misuse()) return OpFailure{i, KL_INVALID, "The op called parallel_for from inside parallel_for."};

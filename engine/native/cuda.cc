@@ -1,6 +1,7 @@
 #include "cuda.h"
 
 #include <cstring>
+#include <utility>
 
 #include "library.h"
 
@@ -242,17 +243,67 @@ void CudaDevice::stop() {
 }
 
 kl_status CudaDevice::issue(const Step& step) {
-  if (const Copy* copy = std::get_if<Copy>(&step)) {
-    after_kernel_ = false;
-    return copy->up ? check(driver_->copy_up(device_pointer(copy->to), copy->from, copy->bytes, stream_), "cuMemcpyHtoDAsync")
-                    : check(driver_->copy_down(copy->to, device_pointer(copy->from), copy->bytes, stream_), "cuMemcpyDtoHAsync");
-  }
-  const Launch& launch = std::get<Launch>(step);
+  return std::visit([this](const auto& one) { return issue(one); }, step);
+}
+
+kl_status CudaDevice::issue(const Copy& copy) {
+  after_kernel_ = false;
+  return copy.up ? check(driver_->copy_up(device_pointer(copy.to), copy.from, copy.bytes, stream_), "cuMemcpyHtoDAsync")
+                 : check(driver_->copy_down(copy.to, device_pointer(copy.from), copy.bytes, stream_), "cuMemcpyDtoHAsync");
+}
+
+kl_status CudaDevice::issue(const Launch& launch) {
   kl_context context{};
   context.size = sizeof context;
   context.flags = launch.pdl ? 1 : 0;
   context.stream = stream_;
   return launch.library->launch(launch.index, launch.args.data(), context);
+}
+
+kl_status CudaDevice::issue(const ImageLaunch& launch) {
+  std::vector<void*> params;
+  for (const uint32_t offset : launch.offsets) {
+    params.push_back(const_cast<char*>(reinterpret_cast<const char*>(launch.params.data())) + offset);
+  }
+  kl_launch low{};
+  low.size = sizeof low;
+  std::memcpy(low.grid, launch.grid, sizeof low.grid);
+  std::memcpy(low.block, launch.block, sizeof low.block);
+  low.shared_bytes = launch.shared_bytes;
+  low.pdl = launch.pdl ? 1 : 0;
+  low.function = launch.image->kernel(launch.kernel);
+  low.stream = stream_;
+  low.params = params.data();
+  return this->launch(low);
+}
+
+std::shared_ptr<Image> Image::open(CudaDevice& device, const void* bytes, uint64_t size, Failure& why) {
+  const std::lock_guard guard(device.busy());
+  std::shared_ptr<Image> image(new Image(device));
+  device.take_report();
+  if (device.host().module_load(device.host().self, bytes, size, &image->module_) == KL_OK) return image;
+  why = {"KL_LOAD_INSTANCE", "The device does not take the image: " + device.take_report()};
+  image->module_ = nullptr;
+  return nullptr;
+}
+
+Image::~Image() {
+  if (module_ != nullptr) device_.host().module_unload(device_.host().self, module_);
+}
+
+bool Image::find(const std::string& name, uint32_t shared_bytes, uint32_t& number, Failure& why) {
+  const std::lock_guard guard(device_.busy());
+  const kl_host& host = device_.host();
+  kl_function function = nullptr;
+  kl_status status = host.function_get(host.self, module_, name.c_str(), &function);
+  if (status == KL_OK && shared_bytes > 0) status = host.function_shared(host.self, function, shared_bytes);
+  if (status != KL_OK) {
+    why = {"KL_LOAD_SYMBOL", device_.take_report()};
+    return false;
+  }
+  number = static_cast<uint32_t>(kernels_.size());
+  kernels_.push_back(function);
+  return true;
 }
 
 // The first run of a program goes step by step, each waited for, so that a fault names its op; then it is captured once and

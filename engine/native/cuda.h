@@ -9,6 +9,23 @@
 
 namespace kl {
 
+// A device image (cubin) that is loaded on a device.
+class Image {
+ public:
+  static std::shared_ptr<Image> open(class CudaDevice& device, const void* bytes, uint64_t size, Failure& why);
+  ~Image();
+  Image(const Image&) = delete;
+  // The number of a kernel; false, with the reason, when the image has none of that name or it takes no such shared memory.
+  bool find(const std::string& name, uint32_t shared_bytes, uint32_t& number, Failure& why);
+  kl_function kernel(uint32_t number) const { return kernels_[number]; }
+
+ private:
+  explicit Image(CudaDevice& device) : device_(device) {}
+  CudaDevice& device_;
+  kl_module module_ = nullptr;
+  std::vector<kl_function> kernels_;
+};
+
 class CudaDevice final : public Device {
  public:
   // Opens the driver at `path` and device number `ordinal`; null with the reason when that fails.
@@ -50,6 +67,9 @@ class CudaDevice final : public Device {
   bool start(const std::string& path, int ordinal, Failure& why);
   void fill_host_table();
   kl_status launch(const kl_launch& launch);
+  kl_status issue(const Copy& copy);
+  kl_status issue(const Launch& launch);
+  kl_status issue(const ImageLaunch& launch);
   std::optional<OpFailure> run_each(const Program& program);
   std::optional<OpFailure> record(const Program& program);
 

@@ -15,6 +15,7 @@
 namespace kl {
 
 class Library;
+class Image;
 
 // One launch of a program; args is the program's own copy.
 struct Launch {
@@ -22,6 +23,18 @@ struct Launch {
   uint32_t index;
   std::vector<uint64_t> args;  // 64-bit words, for alignment
   bool pdl;                    // the op keeps the rules of programmatic dependent launch
+};
+
+// One kernel of a device image, launched by data: no code of its package runs on this side.
+struct ImageLaunch {
+  std::shared_ptr<Image> image;
+  uint32_t kernel;  // as `Image::find` numbers them
+  uint32_t grid[3];
+  uint32_t block[3];
+  uint32_t shared_bytes;
+  std::vector<uint64_t> params;   // the kernel's parameters, laid out as it takes them
+  std::vector<uint32_t> offsets;  // of each, in bytes
+  bool pdl;
 };
 
 // Moves bytes between memory that the process sees and the device's own.
@@ -32,7 +45,7 @@ struct Copy {
   bool up;  // to the device
 };
 
-using Step = std::variant<Launch, Copy>;
+using Step = std::variant<Launch, ImageLaunch, Copy>;
 
 struct Program {
   std::vector<Step> steps;

@@ -7,8 +7,9 @@
 export { addonPath } from "./addon.ts";
 export { type CpuFacts, cpuFacts, type Device, type DeviceOptions, type GpuInfo, openDevice } from "./device.ts";
 export { type DriverFile, findDriver, hashDriver } from "./driver.ts";
+export { type Image, openImage } from "./image.ts";
 export { type Library, type LibraryOp, type LibraryOrigin, openLibrary } from "./library.ts";
 export type { Memory } from "./memory.ts";
-export { type Copy, createProgram, type Launch, type Program, run, type Step } from "./program.ts";
+export { type Copy, createProgram, type ImageLaunch, type Launch, type Program, run, type Step } from "./program.ts";
 export { readMemory, type Shared, share, writeMemory } from "./shared.ts";
 export { ByteRefused, createUpload, type Source, type Upload, type UploadOptions } from "./upload.ts";

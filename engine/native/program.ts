@@ -1,6 +1,7 @@
 import { fail, KernlockError } from "@kernlock/kernels/format";
-import { addon, type NativeLaunch, type StepFailure } from "./addon.ts";
+import { addon, type NativeStep, type StepFailure } from "./addon.ts";
 import { type Device, deviceHandle } from "./device.ts";
+import { type Image, imageHandle } from "./image.ts";
 import { type Library, libraryHandle } from "./library.ts";
 
 /** One launch: op number `index` of a library, with its encoded arguments. */
@@ -9,6 +10,21 @@ export interface Launch {
   readonly index: number;
   readonly args: Uint8Array;
   /** The op keeps the rules of programmatic dependent launch, so it may begin before its predecessor ends. Default: no. */
+  readonly pdl?: boolean;
+}
+
+/** One kernel of a device image, launched by data. */
+export interface ImageLaunch {
+  readonly image: Image;
+  /** The op that it is part of: `rmsnorm/triton`. */
+  readonly op: string;
+  readonly kernel: number;
+  readonly grid: readonly number[];
+  readonly block: readonly number[];
+  readonly sharedBytes: number;
+  /** The kernel's parameters as it takes them, and where each begins. */
+  readonly params: Uint8Array;
+  readonly offsets: readonly number[];
   readonly pdl?: boolean;
 }
 
@@ -21,7 +37,7 @@ export interface Copy {
   readonly up: boolean;
 }
 
-export type Step = Launch | Copy;
+export type Step = Launch | ImageLaunch | Copy;
 
 /** Steps in a fixed order. Arguments are copied in; what changes from run to run lives in the arrays they point to. */
 export interface Program {
@@ -39,8 +55,14 @@ const statuses = ["OK", "INVALID", "UNSUPPORTED", "WORKSPACE", "DEVICE", "ABI_MI
 
 const invalid = (step: number, text: string) => fail("KL_PROGRAM_INVALID", `Step ${step} ${text}.`);
 
-/** The launch as the native side takes it. @throws KL_PROGRAM_INVALID when it does not fit its library or the device */
-export function nativeLaunch(device: Device, { library, index, args, pdl }: Launch, i: number): NativeLaunch {
+/** The step as the native side takes it. @throws KL_PROGRAM_INVALID when it does not fit its library or the device */
+export function nativeStep(device: Device, step: Step, i: number): NativeStep {
+  if ("to" in step) return step;
+  if ("image" in step) {
+    if (step.image.device !== device) invalid(i, `(${step.op}) uses an image of another device`);
+    return { ...step, image: imageHandle(step.image), pdl: step.pdl ?? false };
+  }
+  const { library, index, args, pdl } = step;
   const op = library.ops[index] ?? invalid(i, `names op ${index} of a library with ${library.ops.length}`);
   if (library.device !== device) invalid(i, `(${op.name}) uses a library of another device`);
   if (
@@ -63,13 +85,13 @@ export function stepError(steps: readonly Step[], failure: StepFailure): Kernloc
       details: { status, text: failure.text },
     });
   }
-  if (!("library" in step)) {
+  if ("to" in step) {
     return new KernlockError("KL_DEVICE_FAULT", `Step ${failure.step}, a copy, failed with ${status}: ${text}.`, {
       details: { step: failure.step, status, text: failure.text },
     });
   }
-  const op = step.library.ops[step.index]!.name;
-  const { origin } = step.library;
+  const op = "image" in step ? step.op : step.library.ops[step.index]!.name;
+  const { origin } = "image" in step ? step.image : step.library;
   const from = origin === undefined ? "" : ` of ${origin.kernel} ${origin.version} (${origin.digest})`;
   return new KernlockError("KL_OP_FAILED", `Step ${failure.step} (${op}${from}) failed with ${status}: ${text}`, {
     details: { step: failure.step, op, ...origin, status, text: failure.text },
@@ -78,7 +100,7 @@ export function stepError(steps: readonly Step[], failure: StepFailure): Kernloc
 
 /** @throws KL_PROGRAM_INVALID when a library is another device's, or an op index or argument size does not fit it */
 export function createProgram(device: Device, steps: readonly Step[]): Program {
-  const native = steps.map((step, i) => ("library" in step ? nativeLaunch(device, step, i) : step));
+  const native = steps.map((step, i) => nativeStep(device, step, i));
   const used = [...new Set(steps.flatMap((step) => ("library" in step ? [step.library] : [])))];
   const handle = addon().createProgram(native);
   let running = 0;

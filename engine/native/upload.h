@@ -19,7 +19,7 @@ struct Piece {
 // What fits into one slot of pinned memory.
 struct Job {
   std::vector<Piece> pieces;
-  std::vector<Launch> launches;
+  std::vector<Step> launches;
 };
 
 struct Upload {

@@ -5,7 +5,7 @@
 import { fail } from "@kernlock/kernels/format";
 import { addon } from "./addon.ts";
 import { type Device, deviceHandle } from "./device.ts";
-import { type Launch, nativeLaunch, stepError } from "./program.ts";
+import { nativeStep, type Step, stepError } from "./program.ts";
 
 /** Bytes of an open file. A byte of at least `refuse` is refused; 256: none is. */
 export interface Source {
@@ -32,7 +32,7 @@ export interface Upload {
   /** Brings a source to its place in device memory. */
   keep(source: Source, to: bigint): void;
   /** Brings sources to staging memory on the device and launches what reads them there. */
-  stage(sources: readonly Source[], launches: (at: readonly bigint[]) => readonly Launch[]): void;
+  stage(sources: readonly Source[], launches: (at: readonly bigint[]) => readonly Step[]): void;
   /** Does it all. `onBytes` hears how many bytes are read. @throws KL_MODEL_TRUNCATED, KL_OP_FAILED, KL_DEVICE_FAULT; ByteRefused */
   run(onBytes: (done: number) => void): Promise<void>;
 }
@@ -56,7 +56,7 @@ interface Piece {
 }
 interface Job {
   readonly pieces: Piece[];
-  readonly launches: Launch[];
+  readonly launches: Step[];
   used: number;
 }
 
@@ -106,7 +106,7 @@ export function createUpload(device: Device, options: UploadOptions): Upload {
       const native = {
         jobs: jobs.map(({ pieces, launches }) => ({
           pieces: pieces.map(({ source: { fd, offset, bytes, refuse }, to }) => ({ fd, offset, bytes, to, refuse })),
-          launches: launches.map((launch, i) => nativeLaunch(device, launch, i)),
+          launches: launches.map((launch, i) => nativeStep(device, launch, i)),
         })),
         slots: Array.from({ length: slots }, (_, i) => pinned.address + BigInt(i * slotBytes)),
         ...{ slotBytes, readers, overlap },
