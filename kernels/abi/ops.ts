@@ -428,7 +428,7 @@ export const ops = {
       "mxfp4.rows to mxfp4.tiles, rows a multiple of 8, missing columns of the last tile 0. Bytes 8 l .. 8 l + 7 of a tile are lane l's: " +
       "row l / 4, columns 16 s + 2 (l % 4) + {0, 1, 8, 9} for s = 0 .. 3; word h holds s = 2 h, 2 h + 1. In a word, element pair p " +
       "(2 (s % 2) + column / 8) sits in both halves, the lower column in the low one: pair 0 has sign 15, code 8..6; pair 1 sign 12, " +
-      "code 5..3; pair 2 sign 9, code 2..0; pair 3 sign 14, code 13, 11, 10. Bytes 256 + 2 r + b: scale of row r, block b",
+      "code 5..3; pair 2 sign 9, code 2..0; pair 3 sign 14, code 13, 11, 10. Byte 256 + 2 r + b: scale of row r, block b, at most 160, plus 94",
     fields: [
       u64("rows", "experts * out"),
       u32("columns", "in; a multiple of 32"),

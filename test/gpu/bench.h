@@ -31,7 +31,7 @@ struct Filler {
     std::vector<uint8_t> t(uint64_t(272) * 120000);
     for (auto& v : t) v = uint8_t(r.engine() >> 11);
     for (size_t i = 0; i < t.size(); i += 272) {
-      for (int k = 256; k < 272; ++k) t[i + k] = uint8_t(119 + t[i + k] % 3);
+      for (int k = 256; k < 272; ++k) t[i + k] = uint8_t(94 + 119 + t[i + k] % 3);
     }
     tiles = reinterpret_cast<CUdeviceptr>(m.put(t)), tiles_bytes = t.size();
   }

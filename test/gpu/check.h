@@ -38,12 +38,22 @@ inline void rows(const std::string& what, const std::vector<double>& got, const 
     finite &= std::isfinite(error);
     errors.push_back(std::isfinite(error) ? error : 1e9);
   }
+  const auto in_order = errors;
   std::sort(errors.begin(), errors.end());
   const double worst = errors.empty() ? 0 : errors.back(), median = errors.empty() ? 0 : errors[errors.size() / 2];
   const bool good = worst <= limit && finite && untouched;
   (good ? passes : failures)++;
   printf("%-4s %-58s rows %4zu  median %.2e  max %.2e  limit %.0e%s\n", good ? "ok" : "FAIL", what.c_str(), errors.size(), median, worst,
          limit, untouched ? "" : "  absent rows were written");
+  if (!good) {
+    size_t bad = 0, shown = 0;
+    for (double e : in_order) bad += !(e <= limit);
+    printf("     %zu rows off:", bad);
+    for (size_t i = 0; i < in_order.size() && shown < 24; ++i) {
+      if (!(in_order[i] <= limit)) printf(" %zu:%.2g", i, in_order[i]), ++shown;
+    }
+    printf("\n");
+  }
   fflush(stdout);
 }
 inline void truth(const std::string& what, bool good) {

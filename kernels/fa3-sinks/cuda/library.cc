@@ -7,9 +7,9 @@ KL_IMAGE("fa3-sinks.cubin")
 namespace {
 using namespace kl;
 
-constexpr uint32_t decode_shared = 3 * 2 * 64 * 64 * 2;
-enum Kernel : uint32_t { decode_kernel };
-constexpr KernelInfo kernels[] = {{"attn_decode", decode_shared}};
+constexpr uint32_t decode_shared = 3 * 2 * 64 * 64 * 2, prefill_shared = (4 * 2 + 2) * 64 * 64 * 2 + 1024;
+enum Kernel : uint32_t { decode_kernel, prefill_kernel };
+constexpr KernelInfo kernels[] = {{"attn_decode", decode_shared}, {"attn_prefill", prefill_shared}};
 
 template <class Args>
 kl_status check(const Instance& i, const Args& a) {
@@ -49,6 +49,22 @@ kl_status attn_decode(const Instance& i, const Launcher& launch, const kl_attn_d
   return launch(decode_kernel, {a.kv_heads, a.seqs, p.splits}, 128, decode_shared, p);
 }
 
-#define OPS(X) X(KL_OP_ATTN_DECODE, attn_decode, attn_decode)
+kl_status attn_prefill(const Instance& i, const Launcher& launch, const kl_attn_prefill_args& a) {
+  if (kl_status s = check(i, a); s != KL_OK) return s;
+  const uint32_t group = a.heads / a.kv_heads;
+  if (128 % group != 0 || a.query_start == nullptr) return i.refuse(KL_INVALID, "attn_prefill: a size is out of its limits, or a pointer is missing.");
+  PrefillParams p = {};
+  p.attention = common(a);
+  p.attention.query_start = a.query_start;
+  const uint64_t sizes[2] = {64, 0x7fffffc0}, strides[1] = {128};  // the cache's end is not known here; pages come from the table
+  const uint32_t box[2] = {64, 64}, steps[2] = {1, 1};
+  if (kl_status s = i.host.tensor_map(i.host.self, p.map, tensor_map_bf16, 2, const_cast<void*>(a.kv), sizes, strides, box, steps, 0, 3, 2, 0); s != KL_OK) return s;
+  const uint32_t tile_tokens = 128 / group;
+  return launch(prefill_kernel, {a.tokens / tile_tokens + (a.seqs < a.tokens ? a.seqs : a.tokens), a.kv_heads}, 256, prefill_shared, p);
+}
+
+#define OPS(X)                                 \
+  X(KL_OP_ATTN_DECODE, attn_decode, attn_decode) \
+  X(KL_OP_ATTN_PREFILL, attn_prefill, attn_prefill)
 }  // namespace
 KL_DEFINE_CUDA_LIBRARY(OPS)

@@ -85,11 +85,9 @@ class Arena {
 };
 
 // A row-major bf16 matrix as a tensor map that loads boxes of `box_rows` rows by 64 columns, swizzled over 128 bytes.
-struct alignas(64) TensorMap {
-  uint8_t bytes[128];
-};
 constexpr uint32_t tensor_map_u8 = 0, tensor_map_u32 = 2, tensor_map_bf16 = 9;
-inline kl_status matrix_map(const Instance& instance, TensorMap& map, const void* address, uint64_t rows, uint64_t columns,
+template <class Map>
+kl_status matrix_map(const Instance& instance, Map& map, const void* address, uint64_t rows, uint64_t columns,
                             uint64_t stride, uint32_t box_rows) {
   const uint64_t sizes[2] = {columns, rows}, strides[1] = {stride * 2};
   const uint32_t box[2] = {64, box_rows}, steps[2] = {1, 1};

@@ -1,13 +1,14 @@
 // Experts for up to 8 tokens, without routing passes: weights of the chosen experts stream through shared memory once.
 //
-// Nine warps share every item by columns; each has its own ring of bulk copies, so nothing waits for anything but bytes. Tokens
+// Fifteen warps share every item by columns; each has its own ring of bulk copies, so nothing waits for anything but bytes. Tokens
 // are the 8 columns (up) or the first 8 rows (down) of the tensor cores' tiles: row i of x is token i, chosen or not.
 #pragma once
-#include "tiles.cuh"
+#include "cuda/grouped.cuh"
+#include "params.h"
 
 namespace kl {
 
-constexpr int direct_warps = 9, direct_threads = direct_warps * 32, direct_tiles = 5, direct_tokens = 8;
+constexpr int direct_warps = 15, direct_threads = direct_warps * 32, direct_tiles = 3, direct_tokens = 8;
 constexpr int direct_most_stages = 8, direct_most_strips = 4, most_experts = 256;
 
 struct Chosen {
@@ -17,9 +18,28 @@ struct Chosen {
   uint32_t count;
 };
 
-// The distinct experts of this launch, in rising order. For all threads; ends with a barrier.
+// The distinct experts of this launch, in rising order. For all threads.
 __device__ __forceinline__ void find_chosen(const DirectParams& p, Chosen& chosen) {
   const uint32_t i = threadIdx.x, pairs = p.tokens * p.top_k;
+  if (p.tokens == 1) {  // every warp by itself, all with the same result
+    const uint32_t lane = i % 32;
+    int id = -1;
+    if (lane < pairs) {
+      id = load_fresh(p.ids + lane);
+      if (load_fresh(p.row_seq) < 0 || id < int(p.expert_begin) || id >= int(p.expert_end)) id = -1;
+    }
+    uint32_t rank = 0;
+    for (uint32_t j = 0; j < pairs; ++j) {
+      const int other = __shfl_sync(~0u, id, j);
+      rank += other >= 0 && other < id;
+    }
+    if (lane < pairs) chosen.ids[lane] = id;
+    if (id >= 0) chosen.active[rank] = id;
+    const uint32_t count = __popc(__ballot_sync(~0u, id >= 0));
+    if (lane == 0) chosen.count = count;
+    __syncwarp();
+    return;
+  }
   if (i < most_experts / 32) chosen.bits[i] = 0;
   __syncthreads();
   if (i < pairs) {
@@ -39,12 +59,6 @@ __device__ __forceinline__ void find_chosen(const DirectParams& p, Chosen& chose
     if (i == 0) chosen.count = total;
   }
   __syncthreads();
-}
-
-__device__ __forceinline__ float swiglu(float gate, float up, float alpha, float limit) {
-  gate = fminf(gate, limit);
-  up = fminf(fmaxf(up, -limit), limit);
-  return gate / (1 + __expf(-alpha * gate)) * (up + 1);
 }
 
 // Where column k of h lies: the order in which a lane holds its 16 values of a tile.
@@ -72,6 +86,17 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
   pdl_wait();
   // Only now: the next launch (down) reads the router's results before its own wait, and may since they are complete here.
   pdl_launch();
+  uint32_t x[direct_tiles][8];
+#pragma unroll
+  for (int j = 0; j < direct_tiles; ++j) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      x[j][i] = 0;
+      if (g < p.tokens && uint32_t(j) < tiles) {
+        x[j][i] = *reinterpret_cast<const uint32_t*>(p.x + uint64_t(g) * p.hidden + (first_tile + j) * 64 + i * 8 + t * 2);
+      }
+    }
+  }
   find_chosen(p, chosen);
 
   const uint32_t blocks = p.intermediate / 8, items = chosen.count * blocks;
@@ -89,17 +114,14 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
     for (uint32_t s = 0; s < p.stages && begin + s < end; ++s) fetch(begin + s, s);
   }
 
-  uint32_t x[direct_tiles][8];
-#pragma unroll
-  for (int j = 0; j < direct_tiles; ++j) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      x[j][i] = 0;
-      if (g < p.tokens && uint32_t(j) < tiles) {
-        x[j][i] = *reinterpret_cast<const uint32_t*>(p.x + uint64_t(g) * p.hidden + (first_tile + j) * 64 + i * 8 + t * 2);
-      }
-    }
-  }
+  // A single group of items: each thread has at most one result, whose bias can come early.
+  const bool single = end - begin <= p.group && (end - begin) * p.tokens * 8 <= direct_threads;
+  const auto bias_at = [&](uint32_t item, uint32_t pair) {
+    const uint32_t expert = chosen.active[item / blocks] - p.expert_begin;
+    return reinterpret_cast<const uint32_t*>(p.up_bias) + uint64_t(expert) * p.intermediate + item % blocks * 8 + pair;
+  };
+  uint32_t early_bias = 0;
+  if (single && threadIdx.x < (end - begin) * p.tokens * 8) early_bias = *bias_at(begin + threadIdx.x / (p.tokens * 8), threadIdx.x % 8);
 
   uint32_t buffer = 0, s = 0, phase = 0;
   for (uint32_t start = begin; start < end; start += p.group, buffer ^= 1) {
@@ -147,7 +169,7 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
         gate += v.x, up += v.y;
       }
       const uint32_t k = item % blocks * 8 + pair;
-      const uint32_t bias = reinterpret_cast<const uint32_t*>(p.up_bias)[uint64_t(expert - p.expert_begin) * p.intermediate + k];
+      const uint32_t bias = single ? early_bias : *bias_at(item, pair);
       const float value = swiglu(gate * tile_unit + low(bias), up * tile_unit + high(bias), p.alpha, p.limit);
       p.h[(uint64_t(token) * p.top_k + slot) * p.intermediate + h_place(k)] = to_bf16(value);
     }
@@ -188,6 +210,18 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
   }
   pdl_wait();
   __syncthreads();
+  // The first result of each thread: what the stream holds, and the experts' biases by weight.
+  const auto base_of = [&](uint32_t i) {
+    const uint32_t token = i / 8 % p.tokens, row = (strip + i / (p.tokens * 8)) * 8 + i % 8;
+    float sum = p.accumulate ? load_stream(p.out, uint64_t(token) * p.hidden + row, p.stream_f32) : 0;
+#pragma unroll 4
+    for (uint32_t slot = 0; slot < p.top_k; ++slot) {
+      const int id = chosen.ids[token * p.top_k + slot];
+      if (id >= 0) sum += weights[token * p.top_k + slot] * to_float(p.down_bias[uint64_t(id - int(p.expert_begin)) * p.hidden + row]);
+    }
+    return sum;
+  };
+  const float early_base = threadIdx.x < strips * p.tokens * 8 ? base_of(threadIdx.x) : 0;
 
   float total[direct_most_strips][2] = {};
   uint32_t s = 0, phase = 0, item = 0;
@@ -250,16 +284,10 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
     float sum = 0;
 #pragma unroll
     for (int w = 0; w < direct_warps; ++w) sum += sums[((w * direct_most_strips + n) * p.tokens + token) * 8 + r];
-    sum *= tile_unit;
-    for (uint32_t slot = 0; slot < p.top_k; ++slot) {
-      const int id = chosen.ids[token * p.top_k + slot];
-      if (id >= 0) {
-        sum += weights[token * p.top_k + slot] * to_float(p.down_bias[uint64_t(id - int(p.expert_begin)) * p.hidden + row]);
-      }
-    }
+    sum = sum * tile_unit + (i < direct_threads ? early_base : base_of(i));
     const uint64_t at = uint64_t(token) * p.hidden + row;
     if (p.accumulate) {
-      store_stream(p.out, at, load_stream(p.out, at, p.stream_f32) + sum, p.stream_f32);
+      store_stream(p.out, at, sum, p.stream_f32);
     } else {
       static_cast<uint16_t*>(p.out)[at] = to_bf16(sum);
     }

@@ -1,5 +1,5 @@
 // mxfp4 for CUDA, mode bf16: what each op launches.
-#include "cuda/library.h"
+#include "cuda/grouped_host.h"
 #include "params.h"
 
 KL_IMAGE("mxfp4.cubin")
@@ -8,29 +8,40 @@ namespace {
 using namespace kl;
 
 constexpr uint32_t block_shared = 224 * 1024;
-constexpr uint32_t direct_warps = 9, direct_tiles = 5, direct_tokens = 8, direct_most_strips = 4;
-enum Kernel : uint32_t { up_kernel, down_kernel, tiles_kernel, dequantize_kernel };
+constexpr uint32_t direct_warps = 15, direct_tiles = 3, direct_tokens = 8, direct_most_strips = 4;
+enum Kernel : uint32_t { up_kernel, down_kernel, tiles_kernel, dequantize_kernel, sort_kernel, permute_kernel, up_16, up_32, up_64, up_128, down_16, down_32, down_64, down_128, combine_kernel };
 constexpr KernelInfo kernels[] = {
-    {"moe_direct_up", block_shared}, {"moe_direct_down", block_shared}, {"mxfp4_tiles", 0}, {"mxfp4_dequantize", 0}};
+    {"moe_direct_up", block_shared}, {"moe_direct_down", block_shared}, {"mxfp4_tiles", 0}, {"mxfp4_dequantize", 0},
+    {"moe_sort", 0}, {"moe_permute", 0},
+    {"moe_up_16", block_shared}, {"moe_up_32", block_shared}, {"moe_up_64", block_shared}, {"moe_up_128", block_shared},
+    {"moe_down_16", block_shared}, {"moe_down_32", block_shared}, {"moe_down_64", block_shared}, {"moe_down_128", block_shared},
+    {"moe_combine", 0},
+};
+constexpr GroupedKernels grouped = {sort_kernel, permute_kernel, {up_16, up_32, up_64, up_128}, {down_16, down_32, down_64, down_128}, combine_kernel};
+
+// Stages of the ring by tile width; the device code has the same numbers.
+uint32_t shared_bytes(uint32_t width) {
+  const uint32_t stages = width == 16 ? 5 : width == 32 ? 8 : width == 64 ? 6 : 4;
+  const uint32_t stage = width * 256 + grouped_rows / 8 * 2 * tile_bytes;
+  return stages * uint32_t(round_up(stage, 1024)) + 1024;
+}
 
 template <class Args>
 kl_status run_moe(const Instance& i, const Launcher& launch, const Args& a, void* out, bool accumulate) {
-  if (a.dtype != KL_BF16 || a.layout != KL_LAYOUT_MXFP4_TILES) return i.refuse(KL_UNSUPPORTED, "moe: activations are bf16, weights mxfp4.tiles.");
-  if (a.stream_dtype != KL_BF16 && a.stream_dtype != KL_F32) return i.refuse(KL_UNSUPPORTED, "moe: the stream is f32 or bf16.");
-  if (a.tokens == 0 || a.hidden == 0 || a.hidden % 64 != 0 || a.intermediate == 0 || a.intermediate % 64 != 0 || a.top_k == 0 ||
-      a.top_k > 8 || a.experts == 0 || a.experts > 256 || a.expert_begin > a.expert_end || a.expert_end > a.experts) {
-    return i.refuse(KL_INVALID, "moe: a size is out of its limits.");
-  }
-  if (!all_present(a.row_seq, a.x, a.expert_ids, a.expert_weights, a.up_weight, a.up_bias, a.down_weight, a.down_bias, out)) {
-    return i.refuse(KL_INVALID, "moe: a pointer is missing.");
+  if (kl_status s = check_moe(i, a, out, KL_LAYOUT_MXFP4_TILES); s != KL_OK) return s;
+  if (a.tokens > direct_tokens || a.hidden > direct_warps * direct_tiles * 64 || a.intermediate > direct_warps * direct_tiles * 64) {
+    // Boxes of 24 strips of two tiles: rows beyond the weight and columns beyond a row read as zero.
+    const auto weights = [&](GroupedMap& map, const void* weight, uint32_t experts, uint32_t rows, uint32_t depth) {
+      const uint64_t sizes[3] = {tile_bytes / 4, depth / 64, uint64_t(experts) * rows / 8};
+      const uint64_t strides[2] = {tile_bytes, uint64_t(depth / 64) * tile_bytes};
+      const uint32_t box[3] = {tile_bytes / 4, 2, grouped_rows / 8}, steps[3] = {1, 1, 1};
+      return i.host.tensor_map(i.host.self, &map, tensor_map_u32, 3, const_cast<void*>(weight), sizes, strides, box, steps, 0, 0, 2, 0);
+    };
+    return run_grouped(i, launch, a, out, accumulate, grouped, weights, shared_bytes);
   }
   Arena scratch(a.scratch, a.scratch_bytes);
   uint16_t* h = scratch.take<uint16_t>(uint64_t(a.tokens) * a.top_k * a.intermediate);
   if (!scratch.fits()) return i.refuse(KL_WORKSPACE, "moe: scratch is too small.");
-
-  if (a.tokens > direct_tokens || a.hidden > direct_warps * direct_tiles * 64 || a.intermediate > direct_warps * direct_tiles * 64) {
-    return i.refuse(KL_INVALID, "moe: too many tokens.");
-  }
   DirectParams p = {};
   p.x = static_cast<const uint16_t*>(a.x), p.row_seq = a.row_seq, p.ids = a.expert_ids, p.weights = a.expert_weights;
   p.up = static_cast<const uint8_t*>(a.up_weight), p.up_bias = a.up_bias;
@@ -45,7 +56,10 @@ kl_status run_moe(const Instance& i, const Launcher& launch, const Args& a, void
   const uint32_t up_stage = direct_warps * 2 * ceil_div(a.hidden / 64, direct_warps) * tile_bytes;
   p.stages = budget / up_stage < 8 ? budget / up_stage : 8;
   const uint32_t up_sums = 2 * p.group * direct_warps * a.tokens * 16 * 4;
-  if (kl_status s = launch(up_kernel, {sm}, direct_warps * 32, p.stages * up_stage + up_sums, p); s != KL_OK) return s;
+  // More than half of a multiprocessor's shared memory, so that two blocks of this launch never share one.
+  uint32_t up_shared = p.stages * up_stage + up_sums;
+  if (up_shared < 115 * 1024) up_shared = 115 * 1024;
+  if (kl_status s = launch(up_kernel, {sm}, direct_warps * 32, up_shared, p); s != KL_OK) return s;
 
   const uint32_t down_stage = direct_warps * ceil_div(a.intermediate / 64, direct_warps) * tile_bytes;
   p.stages = budget / down_stage < 8 ? budget / down_stage : 8;

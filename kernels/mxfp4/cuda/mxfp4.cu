@@ -1,5 +1,6 @@
 // Device code of mxfp4 for mode bf16.
 #include "direct.cuh"
+#include "prepare.cuh"
 
 using namespace kl;
 
@@ -9,6 +10,22 @@ extern "C" __global__ void __launch_bounds__(direct_threads, 2) moe_direct_up(co
 extern "C" __global__ void __launch_bounds__(direct_threads, 2) moe_direct_down(const __grid_constant__ DirectParams p) {
   direct_down(p);
 }
+
+#define GROUPED(width, stages, blocks)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(grouped_threads(width), blocks) moe_up_##width(const __grid_constant__ GroupedParams p) { \
+    grouped_product<width, stages, true, true>(p);                                                                            \
+  }                                                                                                                            \
+  extern "C" __global__ void __launch_bounds__(grouped_threads(width), blocks) moe_down_##width(const __grid_constant__ GroupedParams p) { \
+    grouped_product<width, stages, true, false>(p);                                                                           \
+  }
+GROUPED(16, 5, 2)
+GROUPED(32, 8, 1)
+GROUPED(64, 6, 1)
+GROUPED(128, 4, 1)
+
+extern "C" __global__ void __launch_bounds__(1024) moe_sort(const __grid_constant__ SortParams p) { sort_pairs(p); }
+extern "C" __global__ void __launch_bounds__(128) moe_permute(const __grid_constant__ PermuteParams p) { permute_rows(p); }
+extern "C" __global__ void __launch_bounds__(192) moe_combine(const __grid_constant__ CombineParams p) { combine_rows(p); }
 
 extern "C" __global__ void __launch_bounds__(256) mxfp4_tiles(const __grid_constant__ TilesParams p) {
   pdl_launch();

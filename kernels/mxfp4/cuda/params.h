@@ -1,10 +1,8 @@
 // Parameters of the device code, shared by host and device.
 #pragma once
-#include <stdint.h>
+#include "cuda/grouped.h"
 
 namespace kl {
-
-constexpr uint32_t tile_bytes = 272;  // 8 rows by 64 columns of layout mxfp4.tiles
 
 // Up to 8 tokens: every block finds the chosen experts itself, straight from the router's ids.
 struct DirectParams {

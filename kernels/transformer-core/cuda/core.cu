@@ -1,5 +1,5 @@
 // Device code of transformer-core for mode bf16: embedding, projections, router, residual, sampling, moving of weights.
-#include "gemv.cuh"
+#include "gemm.cuh"
 #include "router.cuh"
 #include "sample.cuh"
 
@@ -28,14 +28,27 @@ extern "C" __global__ void __launch_bounds__(128) embed(const __grid_constant__ 
   extern "C" __global__ void __launch_bounds__(gemv_threads, 2) name(const __grid_constant__ GemvParams p) { \
     gemv<kind, chunks>(p);                                                                                \
   }
-GEMV(gemv_qkv_9, Output::qkv, 9)
-GEMV(gemv_act_9, Output::act, 9)
-GEMV(gemv_act_12, Output::act, 12)
-GEMV(gemv_residual_9, Output::residual, 9)
-GEMV(gemv_residual_12, Output::residual, 12)
-GEMV(gemv_logits_9, Output::logits, 9)
+GEMV(gemv_qkv_5, Output::qkv, 5)
+GEMV(gemv_act_5, Output::act, 5)
+GEMV(gemv_act_6, Output::act, 6)
+GEMV(gemv_residual_5, Output::residual, 5)
+GEMV(gemv_residual_6, Output::residual, 6)
+GEMV(gemv_logits_5, Output::logits, 5)
+
+#define GEMM(name, kind, tokens, features, stages, blocks)                                                                          \
+  extern "C" __global__ void __launch_bounds__(tokens * 2 + 32, blocks) name(const __grid_constant__ GemmParams p) { \
+    gemm<kind, tokens, features, stages>(p);                                                                     \
+  }
+GEMM(gemm_qkv_64, Output::qkv, 64, 64, 6, 2)
+GEMM(gemm_qkv_128, Output::qkv, 128, 128, 3, 2)
+GEMM(gemm_act_64, Output::act, 64, 32, 8, 2)
+GEMM(gemm_act_128, Output::act, 128, 128, 3, 2)
+GEMM(gemm_residual_64, Output::residual, 64, 32, 8, 2)
+GEMM(gemm_residual_128, Output::residual, 128, 128, 3, 2)
+GEMM(gemm_logits_64, Output::logits, 64, 128, 4, 2)
 
 extern "C" __global__ void __launch_bounds__(256, 2) router(const __grid_constant__ RouterParams p) { route(p); }
+extern "C" __global__ void __launch_bounds__(256, 2) router_many(const __grid_constant__ RouterParams p) { route_many(p); }
 
 extern "C" __global__ void __launch_bounds__(128) residual(const __grid_constant__ ResidualParams p) {
   pdl_launch();

@@ -7,26 +7,37 @@ KL_IMAGE("transformer-core.cubin")
 namespace {
 using namespace kl;
 
-constexpr uint32_t gemv_tail = 2 * 5 * 11 * 64 * 4 + 512, block_shared = 227 * 1024;
+constexpr uint32_t block_shared = 224 * 1024;
 enum Kernel : uint32_t {
   embed_kernel,
-  gemv_qkv_9,
-  gemv_act_9,
-  gemv_act_12,
-  gemv_residual_9,
-  gemv_residual_12,
-  gemv_logits_9,
+  gemv_qkv_5,
+  gemv_act_5,
+  gemv_act_6,
+  gemv_residual_5,
+  gemv_residual_6,
+  gemv_logits_5,
   router_kernel,
   residual_kernel,
   sample_kernel,
   copy_kernel,
   transpose_kernel,
+  gemm_qkv_64,
+  gemm_qkv_128,
+  gemm_act_64,
+  gemm_act_128,
+  gemm_residual_64,
+  gemm_residual_128,
+  gemm_logits_64,
+  router_many_kernel,
 };
 constexpr KernelInfo kernels[] = {
-    {"embed", 0},          {"gemv_qkv_9", block_shared},      {"gemv_act_9", block_shared},
-    {"gemv_act_12", block_shared}, {"gemv_residual_9", block_shared}, {"gemv_residual_12", block_shared},
-    {"gemv_logits_9", block_shared}, {"router", 64 * 1024},   {"residual", 0},
+    {"embed", 0},          {"gemv_qkv_5", block_shared},      {"gemv_act_5", block_shared},
+    {"gemv_act_6", block_shared}, {"gemv_residual_5", block_shared}, {"gemv_residual_6", block_shared},
+    {"gemv_logits_5", block_shared}, {"router", 64 * 1024},   {"residual", 0},
     {"sample", 0},         {"copy_rows", 0},                  {"transpose_experts", 0},
+    {"gemm_qkv_64", block_shared},   {"gemm_qkv_128", block_shared},     {"gemm_act_64", block_shared},
+    {"gemm_act_128", block_shared},  {"gemm_residual_64", block_shared}, {"gemm_residual_128", block_shared},
+    {"gemm_logits_64", block_shared}, {"router_many", block_shared},
 };
 
 constexpr uint32_t gemv_rows = 8;
@@ -41,20 +52,38 @@ kl_status embed(const Instance& i, const Launcher& launch, const kl_embed_args& 
                 EmbedParams{a.row_seq, a.token_ids, a.weight, a.out, a.hidden, a.vocab, a.stream_dtype == KL_F32});
 }
 
-// Up to 8 rows: units of 8 weight rows, spread so that every block owns equally many.
+// Up to 8 rows: units of 8 weight rows, spread so that every block owns equally many. A block asks for more than half of a
+// multiprocessor's shared memory, so that two of one launch never share one (the other would idle), and for little enough
+// that a block of the neighbouring launches fits beside it.
+constexpr uint32_t gemv_small_depth = 2 * 5 * 11 * 32, gemv_max_depth = 2 * 6 * 11 * 32, exclusive_shared = 115 * 1024;
 kl_status gemv(const Launcher& launch, Kernel small, Kernel large, GemvParams p, uint32_t out_features) {
   p.units = out_features / 8;
   p.units_per_block = ceil_div(p.units, launch.instance.device.multiprocessors);
-  p.row_stride = p.depth * 2 + (p.depth % 64 == 0 ? 64 : 0);
-  const uint32_t stage = 8 * p.row_stride, most = 8;
-  p.stages = 112 * 1024 / stage;
-  if (p.stages < 2) p.stages = 2;
-  if (p.stages > most) p.stages = most;
-  if (p.stages > p.units_per_block) p.stages = p.units_per_block;
-  return launch(p.depth <= 9 * 11 * 32 ? small : large, {ceil_div(p.units, p.units_per_block)}, 384,
-                p.stages * stage + gemv_tail, p);
+  p.row_stride = ceil_div(p.depth / 32, 2) * 64;
+  if (p.row_stride % 128 == 0) p.row_stride += 64;
+  const uint32_t stage = 8 * p.row_stride, rest = 6 * 11 * 8 * 4 * p.tokens + (p.norm_weight != nullptr ? p.depth * 2 : 0);
+  p.stages = 101 * 1024 / stage;
+  if (p.stages > 8) p.stages = 8;
+  uint32_t shared = p.stages * stage + rest;
+  if (shared < exclusive_shared) shared = exclusive_shared;
+  return launch(p.depth <= gemv_small_depth ? small : large, {ceil_div(p.units, p.units_per_block)}, 384, shared, p);
 }
-constexpr uint32_t gemv_max_depth = 12 * 11 * 32;
+
+// More rows: tiles of 64 tokens while those are few (weights are what costs), else of 128 by 128.
+kl_status gemm(const Instance& i, const Launcher& launch, Kernel small, uint32_t small_features, uint32_t small_stages, Kernel large,
+               const void* x, bool gather, const uint16_t* weight, const int32_t* rows, uint32_t tokens, uint32_t depth, uint32_t features,
+               const Epilogue& epilogue) {
+  const bool is_small = tokens <= 64 || gather;
+  const uint32_t block_tokens = is_small ? 64 : 128, block_features = is_small ? small_features : 128, stages = is_small ? small_stages : 3;
+  GemmParams p = {};
+  if (!gather) {
+    if (kl_status s = matrix_map(i, p.a, x, tokens, depth, depth, block_tokens); s != KL_OK) return s;
+  }
+  if (kl_status s = matrix_map(i, p.b, weight, features, depth, depth, block_features); s != KL_OK) return s;
+  p.x = static_cast<const uint16_t*>(x), p.rows = rows, p.tokens = tokens, p.features = features, p.depth = depth, p.epilogue = epilogue;
+  return launch(is_small ? small : large, {ceil_div(tokens, block_tokens), ceil_div(features, block_features)}, block_tokens * 2 + 32,
+                stages * (block_tokens + block_features) * 128 + 1024, p);
+}
 
 struct Qkv {
   uint32_t dtype, kv_dtype, tokens, hidden, heads, kv_heads, head_dim;
@@ -80,21 +109,23 @@ kl_status qkv_rope_kv(const Instance& i, const Launcher& launch, const kl_qkv_ro
   if (kl_status s = check_qkv(i, {a.dtype, a.kv_dtype, a.tokens, a.hidden, a.heads, a.kv_heads, a.head_dim}); s != KL_OK) return s;
   if (!all_present(a.row_seq, a.positions, a.block_table, a.x, a.weight, a.bias, a.inv_freq, a.q, a.kv)) return i.refuse(KL_INVALID, "qkv_rope_kv: a pointer is missing.");
   const uint32_t features = (a.heads + 2 * a.kv_heads) * 64;
-  if (a.tokens > gemv_rows || a.hidden > 9 * 11 * 32) return i.refuse(KL_INVALID, "qkv_rope_kv: too many tokens.");
+  if (a.tokens > gemv_rows || a.hidden > gemv_small_depth) {
+    return gemm(i, launch, gemm_qkv_64, 64, 6, gemm_qkv_128, a.x, false, a.weight, a.row_seq, a.tokens, a.hidden, features, qkv_epilogue(a));
+  }
   GemvParams p = {};
   p.x = a.x, p.weight = a.weight, p.rows = a.row_seq, p.tokens = a.tokens, p.depth = a.hidden, p.epilogue = qkv_epilogue(a);
-  return gemv(launch, gemv_qkv_9, gemv_qkv_9, p, features);
+  return gemv(launch, gemv_qkv_5, gemv_qkv_5, p, features);
 }
 
 kl_status norm_qkv_rope_kv(const Instance& i, const Launcher& launch, const kl_norm_qkv_rope_kv_args& a) {
   if (kl_status s = check_qkv(i, {a.dtype, a.kv_dtype, a.tokens, a.hidden, a.heads, a.kv_heads, a.head_dim}); s != KL_OK) return s;
   if (!is_stream(a.stream_dtype)) return i.refuse(KL_UNSUPPORTED, "norm_qkv_rope_kv: the stream is f32 or bf16.");
-  if (a.tokens > gemv_rows || a.hidden > 9 * 11 * 32) return i.refuse(KL_INVALID, "norm_qkv_rope_kv: at most 8 tokens.");
+  if (a.tokens > gemv_rows || a.hidden > gemv_small_depth) return i.refuse(KL_INVALID, "norm_qkv_rope_kv: at most 8 tokens.");
   if (!all_present(a.row_seq, a.positions, a.block_table, a.x, a.norm_weight, a.weight, a.bias, a.inv_freq, a.q, a.kv)) return i.refuse(KL_INVALID, "norm_qkv_rope_kv: a pointer is missing.");
   GemvParams p = {};
   p.x = a.x, p.x_f32 = a.stream_dtype == KL_F32, p.norm_weight = a.norm_weight, p.eps = a.eps;
   p.weight = a.weight, p.rows = a.row_seq, p.tokens = a.tokens, p.depth = a.hidden, p.epilogue = qkv_epilogue(a);
-  return gemv(launch, gemv_qkv_9, gemv_qkv_9, p, (a.heads + 2 * a.kv_heads) * 64);
+  return gemv(launch, gemv_qkv_5, gemv_qkv_5, p, (a.heads + 2 * a.kv_heads) * 64);
 }
 
 kl_status project(const Instance& i, const Launcher& launch, uint32_t dtype, uint32_t tokens, uint32_t depth, uint32_t features,
@@ -105,10 +136,13 @@ kl_status project(const Instance& i, const Launcher& launch, uint32_t dtype, uin
   if (!all_present(rows, x, weight, out)) return i.refuse(KL_INVALID, "o_proj: a pointer is missing.");
   Epilogue e = {};
   e.bias = bias, e.out = out, e.features = features, e.stream_f32 = stream_f32;
-  if (tokens > gemv_rows || depth > gemv_max_depth) return i.refuse(KL_INVALID, "o_proj: too many tokens.");
+  if (tokens > gemv_rows || depth > gemv_max_depth) {
+    return gemm(i, launch, residual ? gemm_residual_64 : gemm_act_64, 32, 8, residual ? gemm_residual_128 : gemm_act_128, x, false, weight, rows,
+                tokens, depth, features, e);
+  }
   GemvParams p = {};
   p.x = x, p.weight = weight, p.rows = rows, p.tokens = tokens, p.depth = depth, p.epilogue = e;
-  return gemv(launch, residual ? gemv_residual_9 : gemv_act_9, residual ? gemv_residual_12 : gemv_act_12, p, features);
+  return gemv(launch, residual ? gemv_residual_5 : gemv_act_5, residual ? gemv_residual_6 : gemv_act_6, p, features);
 }
 kl_status o_proj(const Instance& i, const Launcher& launch, const kl_o_proj_args& a) {
   return project(i, launch, a.dtype, a.tokens, a.in_features, a.out_features, a.row_seq, a.x, a.weight, a.bias, a.out, false, false);
@@ -132,6 +166,8 @@ kl_status route(const Instance& i, const Launcher& launch, const RouterParams& p
       p.top_k == 0 || p.top_k > 8 || p.top_k > p.experts) {
     return i.refuse(KL_INVALID, "router: a size is out of its limits.");
   }
+  const uint32_t many_shared = 16 * (p.hidden * 2 + 64) + 8 * 16 * p.experts * 4;
+  if (p.tokens > 8 && many_shared <= block_shared) return launch(router_many_kernel, {ceil_div(p.tokens, 16)}, 256, many_shared, p);
   return launch(router_kernel, {ceil_div(p.tokens, 8) * 8}, 256, p.hidden * 4, p, 8);
 }
 kl_status router(const Instance& i, const Launcher& launch, const kl_router_args& a) {
@@ -153,10 +189,12 @@ kl_status lm_head(const Instance& i, const Launcher& launch, const kl_lm_head_ar
   if (!all_present(a.sample_rows, a.x, a.weight, a.logits)) return i.refuse(KL_INVALID, "lm_head: a pointer is missing.");
   Epilogue e = {};
   e.out = a.logits, e.features = a.vocab;
-  if (a.rows > gemv_rows || a.hidden > 9 * 11 * 32) return i.refuse(KL_INVALID, "lm_head: too many rows.");
+  if (a.rows > gemv_rows || a.hidden > gemv_small_depth) {
+    return gemm(i, launch, gemm_logits_64, 128, 4, gemm_logits_64, a.x, true, a.weight, a.sample_rows, a.rows, a.hidden, a.vocab, e);
+  }
   GemvParams p = {};
   p.x = a.x, p.weight = a.weight, p.rows = a.sample_rows, p.gather = 1, p.tokens = a.rows, p.depth = a.hidden, p.epilogue = e;
-  return gemv(launch, gemv_logits_9, gemv_logits_9, p, a.vocab);
+  return gemv(launch, gemv_logits_5, gemv_logits_5, p, a.vocab);
 }
 
 constexpr uint32_t sample_splits = 32;

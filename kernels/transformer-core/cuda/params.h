@@ -37,6 +37,17 @@ struct GemvParams {
   Epilogue epilogue;
 };
 
+struct alignas(64) MatrixMap {
+  uint8_t bytes[128];
+};
+struct GemmParams {
+  MatrixMap a, b;       // activations (not for logits), weights
+  const uint16_t* x;    // logits: rows of x are gathered
+  const int32_t* rows;  // row_seq, or the rows of x to read
+  uint32_t tokens, features, depth;
+  Epilogue epilogue;
+};
+
 struct RouterParams {
   const void* x;
   const uint16_t* norm_weight;

@@ -8,6 +8,45 @@ namespace kl {
 
 constexpr int max_experts = 256, max_top_k = 8;
 
+// The top_k largest of logit(expert) + bias and the softmax over them, by one warp.
+template <class Logit>
+__device__ __forceinline__ void choose(const RouterParams& p, uint32_t token, const Logit& logit) {
+  const uint32_t lane = threadIdx.x % 32;
+  float logits[max_experts / 32];
+#pragma unroll
+  for (int j = 0; j < max_experts / 32; ++j) {
+    const uint32_t e = lane + 32 * j;
+    logits[j] = e < p.experts ? logit(e) + to_float(p.bias[e]) : -INFINITY;
+  }
+  float chosen = 0, largest = 0, total = 0;
+  int id = 0;
+  for (uint32_t k = 0; k < p.top_k; ++k) {
+    float best = -INFINITY;
+    int at = max_experts;
+#pragma unroll
+    for (int j = 0; j < max_experts / 32; ++j) {
+      if (logits[j] > best) best = logits[j], at = int(lane) + 32 * j;
+    }
+#pragma unroll
+    for (int d = 16; d > 0; d >>= 1) {
+      const float other = __shfl_xor_sync(~0u, best, d);
+      const int other_at = __shfl_xor_sync(~0u, at, d);
+      if (other > best || (other == best && other_at < at)) best = other, at = other_at;
+    }
+    if (k == 0) largest = best;
+    total += expf(best - largest);
+    if (lane == k) chosen = best, id = at;
+#pragma unroll
+    for (int j = 0; j < max_experts / 32; ++j) {
+      if (at == int(lane) + 32 * j) logits[j] = -INFINITY;
+    }
+  }
+  if (lane < p.top_k) {
+    p.ids[token * p.top_k + lane] = id;
+    p.weights[token * p.top_k + lane] = expf(chosen - largest) / total;
+  }
+}
+
 __device__ __forceinline__ void route(const RouterParams& p) {
   extern __shared__ __align__(16) float y[];  // [8, slice]
   __shared__ float squares[8 * 8];            // [rank, token]
@@ -103,44 +142,88 @@ __device__ __forceinline__ void route(const RouterParams& p) {
 
   const uint32_t own = base + rank;
   if (warp != 0 || own >= p.tokens || p.row_seq[own] < 0) return;
-  float logits[max_experts / 32];
+  choose(p, own, [&](uint32_t e) {
+    float v = 0;
 #pragma unroll
-  for (int j = 0; j < max_experts / 32; ++j) {
-    const uint32_t e = lane + 32 * j;
-    logits[j] = -INFINITY;
-    if (e < p.experts) {
+    for (int r = 0; r < 8; ++r) v += partial[r * max_experts + e];
+    return v;
+  });
+}
+
+// More tokens: a block takes 16, norms them into shared memory and multiplies by tensor cores, an eighth of the columns a warp.
+constexpr int many_tokens = 16;
+__device__ __forceinline__ void route_many(const RouterParams& p) {
+  extern __shared__ __align__(128) uint8_t rows[];  // [16, stride] bf16, then sums [8, 16, experts] f32
+  const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const uint32_t stride = p.hidden * 2 + 64, base = blockIdx.x * many_tokens, chunks = p.hidden / 32;
+  float* sums = reinterpret_cast<float*>(rows + many_tokens * stride);
+  pdl_launch();
+  pdl_wait();
+#pragma unroll
+  for (uint32_t i = 0; i < 2; ++i) {
+    const uint32_t slot = warp * 2 + i, token = base + slot;
+    const bool there = token < p.tokens && p.row_seq[token] >= 0;
+    const uint64_t row = uint64_t(token) * p.hidden;
+    float square = 0;
+    if (there && p.norm_weight != nullptr) {
+      for (uint32_t c = lane; c < p.hidden / 8; c += 32) {
+        float v[8];
+        load_stream8(p.x, row + c * 8, p.x_f32, v);
+#pragma unroll
+        for (int k = 0; k < 8; ++k) square += v[k] * v[k];
+      }
+    }
+    const float factor = rsqrtf(warp_sum(square) / float(p.hidden) + p.eps);
+    for (uint32_t c = lane; c < p.hidden / 8; c += 32) {
+      uint4 y = make_uint4(0, 0, 0, 0);
+      if (there && p.norm_weight != nullptr) {
+        float v[8], w[8];
+        load_stream8(p.x, row + c * 8, p.x_f32, v);
+        load_bf16x8(p.norm_weight + c * 8, w);
+#pragma unroll
+        for (int k = 0; k < 8; ++k) v[k] = v[k] * factor * w[k];
+        y = pack8(v);
+        *reinterpret_cast<uint4*>(p.normed + row + c * 8) = y;
+      } else if (there) {
+        y = *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(p.x) + row + c * 8);
+      }
+      *reinterpret_cast<uint4*>(rows + slot * stride + c * 16) = y;
+    }
+  }
+  __syncthreads();
+  for (uint32_t first = 0; first < p.experts; first += 32) {
+    float d[4][4] = {};
+    for (uint32_t chunk = warp; chunk < chunks; chunk += 8) {
+      const uint4 low_rows = *reinterpret_cast<const uint4*>(rows + g * stride + chunk * 64 + t * 16);
+      const uint4 high_rows = *reinterpret_cast<const uint4*>(rows + (g + 8) * stride + chunk * 64 + t * 16);
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        const uint32_t expert = min(first + n * 8 + g, p.experts - 1);
+        const uint4 w = *reinterpret_cast<const uint4*>(p.weight + uint64_t(expert) * p.hidden + chunk * 32 + t * 8);
+        mma16816(d[n], low_rows.x, high_rows.x, low_rows.y, high_rows.y, w.x, w.y);
+        mma16816(d[n], low_rows.z, high_rows.z, low_rows.w, high_rows.w, w.z, w.w);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const uint32_t expert = first + n * 8 + t * 2 + k % 2, slot = g + k / 2 * 8;
+        if (expert < p.experts) sums[(warp * many_tokens + slot) * p.experts + expert] = d[n][k];
+      }
+    }
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (uint32_t i = 0; i < 2; ++i) {
+    const uint32_t slot = warp * 2 + i, token = base + slot;
+    if (token >= p.tokens || p.row_seq[token] < 0) continue;
+    choose(p, token, [&](uint32_t e) {
       float v = 0;
 #pragma unroll
-      for (int r = 0; r < 8; ++r) v += partial[r * max_experts + e];
-      logits[j] = v + to_float(p.bias[e]);
-    }
-  }
-  float chosen = 0, largest = 0, total = 0;
-  int id = 0;
-  for (uint32_t k = 0; k < p.top_k; ++k) {
-    float best = -INFINITY;
-    int at = max_experts;
-#pragma unroll
-    for (int j = 0; j < max_experts / 32; ++j) {
-      if (logits[j] > best) best = logits[j], at = int(lane) + 32 * j;
-    }
-#pragma unroll
-    for (int d = 16; d > 0; d >>= 1) {
-      const float other = __shfl_xor_sync(~0u, best, d);
-      const int other_at = __shfl_xor_sync(~0u, at, d);
-      if (other > best || (other == best && other_at < at)) best = other, at = other_at;
-    }
-    if (k == 0) largest = best;
-    total += expf(best - largest);
-    if (lane == k) chosen = best, id = at;
-#pragma unroll
-    for (int j = 0; j < max_experts / 32; ++j) {
-      if (at == int(lane) + 32 * j) logits[j] = -INFINITY;
-    }
-  }
-  if (lane < p.top_k) {
-    p.ids[own * p.top_k + lane] = id;
-    p.weights[own * p.top_k + lane] = expf(chosen - largest) / total;
+      for (int w = 0; w < 8; ++w) v += sums[(w * many_tokens + slot) * p.experts + e];
+      return v;
+    });
   }
 }
 
