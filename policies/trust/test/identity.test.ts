@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { ProofDemand } from "../verify/types.ts";
 import { verifyBundle } from "../verify.ts";
+import { newPair } from "./authorities/certificates.ts";
 import {
   bytesOf,
   identity,
@@ -50,6 +51,23 @@ describe("a bundle with a certificate holds", () => {
     const long = newLeaf(world, { to: new Date("2027-01-01T00:00:00Z") });
     expect(verify(newBundle({ leaf: long }), trustedRoot({ ca })).times).toEqual([]);
     expect(codeOf(() => verify(newBundle({ leaf }), trustedRoot({ ca })))).toBe("KL_BUNDLE_CERTIFICATE");
+  });
+});
+
+describe("a log of certificates", () => {
+  const seen = { ...world, ctLog: newPair() };
+  const entries = (it: Parameters<typeof world.log.entry>[0]) => [world.log.entry(it)];
+
+  test("has seen the certificate where the root names one", () => {
+    expect(codeOf(() => verify(newBundle({ leaf: newLeaf(seen), stamps, entries }), trustedRoot(seen)))).toBe(
+      "no refusal",
+    );
+    expect(codeOf(() => verify(newBundle({ leaf, stamps, entries }), trustedRoot(seen)))).toBe("KL_BUNDLE_CERTIFICATE");
+  });
+
+  test("of a stranger does not count", () => {
+    const strange = newBundle({ leaf: newLeaf({ ...seen, ctLog: newPair() }), stamps, entries });
+    expect(codeOf(() => verify(strange, trustedRoot(seen)))).toBe("KL_BUNDLE_CERTIFICATE");
   });
 });
 

@@ -1,4 +1,4 @@
-import { generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
+import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
 import { readAll, readOne } from "../../verify/der.ts";
 import { bits, bool, context, integer, octets, oid, seq, set, time, tlv, utf8 } from "./der.ts";
 
@@ -31,6 +31,8 @@ export interface CertificateParts {
   readonly names?: readonly Buffer[];
   readonly issuerUrl?: string;
   readonly oldIssuerUrl?: string;
+  /** Logged there before it is issued (RFC 6962, section 3.2). */
+  readonly loggedBy?: Pick<Certified, "privateKey" | "publicKey">;
 }
 
 export const uri = (text: string) => tlv(0x86, Buffer.from(text));
@@ -51,17 +53,48 @@ export function certify(parts: CertificateParts): Certified {
     ...(parts.issuerUrl ? [extension("1.3.6.1.4.1.57264.1.8", utf8(parts.issuerUrl))] : []),
     ...(parts.oldIssuerUrl ? [extension("1.3.6.1.4.1.57264.1.1", Buffer.from(parts.oldIssuerUrl))] : []),
   ];
-  const tbs = seq(
-    context(0, integer(2)),
-    integer(serial),
-    ecdsaSha256,
-    parts.by?.name ?? name,
-    seq(time(parts.from ?? new Date("2026-01-01T00:00:00Z")), time(parts.to ?? new Date("2036-01-01T00:00:00Z"))),
-    name,
-    spki(pair.publicKey),
-    context(3, seq(...extensions)),
-  );
+  const tbsWith = (list: readonly Buffer[]) =>
+    seq(
+      context(0, integer(2)),
+      integer(serial),
+      ecdsaSha256,
+      parts.by?.name ?? name,
+      seq(time(parts.from ?? new Date("2026-01-01T00:00:00Z")), time(parts.to ?? new Date("2036-01-01T00:00:00Z"))),
+      name,
+      spki(pair.publicKey),
+      context(3, seq(...list)),
+    );
+  const scts = parts.loggedBy && parts.by ? [sctExtension(tbsWith(extensions), parts.by, parts.loggedBy)] : [];
+  const tbs = tbsWith([...extensions, ...scts]);
   return { der: signedBy(parts.by?.privateKey ?? pair.privateKey, tbs), name, serial, ...pair };
+}
+
+/** A promise of a certificate log: over the issuer's key and the certificate without this extension. */
+function sctExtension(tbs: Buffer, by: Certified, log: Pick<Certified, "privateKey" | "publicKey">): Buffer {
+  const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest();
+  const number = (value: number, size: number) => Buffer.from(value.toString(16).padStart(2 * size, "0"), "hex");
+  const at = number(Date.parse("2026-06-01T12:00:00Z"), 8);
+  const signed = Buffer.concat([
+    number(0, 2),
+    at,
+    number(1, 2),
+    sha256(spki(by.publicKey)),
+    number(tbs.length, 3),
+    tbs,
+    number(0, 2),
+  ]);
+  const signature = sign("sha256", signed, log.privateKey);
+  const sct = Buffer.concat([
+    number(0, 1),
+    sha256(spki(log.publicKey)),
+    at,
+    number(0, 2),
+    number(0x0403, 2),
+    number(signature.length, 2),
+    signature,
+  ]);
+  const list = Buffer.concat([number(sct.length + 2, 2), number(sct.length, 2), sct]);
+  return seq(oid("1.3.6.1.4.1.11129.2.4.2"), octets(octets(list)));
 }
 
 function signedBy(key: KeyObject, tbs: Buffer): Buffer {

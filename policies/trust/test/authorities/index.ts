@@ -1,4 +1,4 @@
-import { type KeyObject, sign } from "node:crypto";
+import { createHash, type KeyObject, sign } from "node:crypto";
 import { bundleFromJSON } from "@sigstore/bundle";
 import { TrustedRoot as TrustedRootMessage } from "@sigstore/protobuf-specs";
 import { type KeyFinderFunc, toSignedEntity, toTrustMaterial, Verifier, type VerifierOptions } from "@sigstore/verify";
@@ -22,6 +22,8 @@ export interface World {
   readonly tsa: StampAuthority;
   readonly log: TestLog;
   readonly oldLog: TestLog;
+  /** A log of certificates, where there is one. */
+  readonly ctLog?: Pick<Certified, "privateKey" | "publicKey">;
 }
 
 export function newWorld(): World {
@@ -34,7 +36,7 @@ export function newWorld(): World {
 }
 
 /** A certificate that lives ten minutes around `signedAt`, unless `parts` say otherwise. */
-export function newLeaf(world: Pick<World, "ca">, parts: Partial<CertificateParts> = {}): Certified {
+export function newLeaf(world: Pick<World, "ca" | "ctLog">, parts: Partial<CertificateParts> = {}): Certified {
   return certify({
     name: "leaf",
     by: world.ca,
@@ -43,6 +45,7 @@ export function newLeaf(world: Pick<World, "ca">, parts: Partial<CertificatePart
     purposes: [usage.codeSigning],
     names: [uri(san)],
     issuerUrl: issuer,
+    ...(world.ctLog ? { loggedBy: world.ctLog } : {}),
     ...parts,
   });
 }
@@ -107,11 +110,17 @@ export function newRoot(world: Partial<World>, windows: { log?: object; tsa?: ob
     publicKey: { rawBytes: b64(spki(publicKey)), keyDetails, validFor: windows.log ?? always },
     logId: { keyId: b64(id) },
   });
+  const certificateLog = ({ publicKey }: { publicKey: KeyObject }) => ({
+    baseUrl: "https://ct.example",
+    hashAlgorithm: "SHA2_256",
+    publicKey: { rawBytes: b64(spki(publicKey)), keyDetails: "PKIX_ECDSA_P256_SHA_256", validFor: always },
+    logId: { keyId: b64(createHash("sha256").update(spki(publicKey)).digest()) },
+  });
   return {
     mediaType: "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
     tlogs: [world.log, world.oldLog].flatMap((each) => (each ? [log(each)] : [])),
     certificateAuthorities: world.ca ? [authority([world.ca.der], windows.ca)] : [],
-    ctlogs: [],
+    ctlogs: world.ctLog ? [certificateLog(world.ctLog)] : [],
     timestampAuthorities: world.tsa ? [authority(world.tsa.chain, windows.tsa)] : [],
   };
 }
