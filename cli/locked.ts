@@ -10,20 +10,22 @@ import {
   parseLock,
 } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts } from "@kernlock/policies/compatibility";
-import { type Policy, parsePolicy } from "@kernlock/policies/trust";
+import type { Policy } from "@kernlock/policies/trust";
 import { auditLogPath } from "./audit.ts";
+import { readPolicies, rememberVerdicts } from "./policies.ts";
 import { type Project, readProjectFile } from "./project.ts";
 
 export function readLock(project: Project): Lock {
   return parseLock(readProjectFile(project.lock, "Run `kernlock lock` first, or name a lock with --lock."));
 }
 
+/** The project's policy, below the operator's where this machine has one. */
 export function readPolicy(project: Project): Policy {
   const bytes = readProjectFile(
     project.policy,
     "Write a kernels.policy.yaml beside the lock (docs/policy.md), or name one with --policy.",
   );
-  return parsePolicy(bytes);
+  return readPolicies(project.policy, bytes);
 }
 
 /** What the planner must know of every locked variant, from the cache alone: no native code, nothing sealed. */
@@ -46,18 +48,21 @@ export async function lockedKernelFacts(lock: Lock, cache: Cache): Promise<Kerne
 /** The project's lock and policy, and every locked variant as the planner sees it. Nothing is verified yet. */
 export async function readLocked(
   project: Project,
-): Promise<{ lock: Lock; policy: Policy; cache: Cache; facts: KernelFacts[] }> {
+): Promise<{ lock: Lock; policy: Policy; policyPath: string; cache: Cache; facts: KernelFacts[] }> {
   const lock = readLock(project);
   const policy = readPolicy(project);
   const cache = openCache(project.cache);
-  return { lock, policy, cache, facts: await lockedKernelFacts(lock, cache) };
+  return { lock, policy, policyPath: project.policy, cache, facts: await lockedKernelFacts(lock, cache) };
 }
 
 /** Verifies and seals what a lock pins. Every load, and every refusal, leaves a line in the audit log. */
-export function sealLocked(
-  { lock, policy, cache }: { readonly lock: Lock; readonly policy: Policy; readonly cache: Cache },
+export async function sealLocked(
+  locked: { readonly lock: Lock; readonly policy: Policy; readonly policyPath: string; readonly cache: Cache },
   machine: MachineFacts,
 ): Promise<Loaded> {
+  const { lock, policy, policyPath, cache } = locked;
   const onAudit = (line: AuditLine): void => void appendAudit(auditLogPath(), { ...line });
-  return loadKernels({ lock, policy, cache, machine, now: new Date(), onAudit });
+  const loaded = await loadKernels({ lock, policy, cache, machine, now: new Date(), onAudit });
+  rememberVerdicts(policyPath, policy, loaded.verdicts.values());
+  return loaded;
 }

@@ -6,6 +6,7 @@ export { loadKernels } from "./load.ts";
 export { checkLockMatches, formatLock, parseLock } from "./lock.ts";
 export { createLock } from "./lock-create.ts";
 export { formatManifest, parseManifest } from "./manifest.ts";
+export { checkModel, pinModel } from "./model.ts";
 export type {
   AuditLine,
   Change,
@@ -15,6 +16,7 @@ export type {
   Lock,
   LockedFile,
   LockedKernel,
+  LockedModel,
   LockedStatement,
   LockedVariant,
   Manifest,
@@ -25,4 +27,4 @@ export type {
   SkippedVariant,
   VerifyReport,
 } from "./types.ts";
-export { assertVerified, verifyLocked } from "./verify.ts";
+export { assertVerified, explainLocked, verifyLocked } from "./verify.ts";

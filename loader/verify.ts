@@ -44,6 +44,8 @@ async function verifyKernel(request: {
   readonly cache: Cache;
   readonly now: Date;
   readonly seen: Lock["advisories"];
+  /** Whether to hash every file; otherwise only documents and statements are read. */
+  readonly files?: boolean;
 }): Promise<KernelReport> {
   const { name, locked, policy, cache, now, seen } = request;
   const problems: KernlockError[] = [];
@@ -63,7 +65,7 @@ async function verifyKernel(request: {
     if (verdict) await attempt(() => assertPinned(verdict as Verdict, kernel, locked));
   }
   let filesChecked = 0;
-  for (const file of locked.variants.flatMap(({ files }) => files)) {
+  for (const file of request.files === false ? [] : locked.variants.flatMap(({ files }) => files)) {
     await attempt(() => cache.check(file));
     filesChecked++;
   }
@@ -106,4 +108,19 @@ export function selected(lock: Lock, names?: readonly string[]): [string, Locked
       remedy: "Add it to kernels.json and lock again.",
     });
   });
+}
+
+/** The verdict about one locked kernel, by its documents and statements alone: payload files are not read. */
+export async function explainLocked(request: {
+  readonly lock: Lock;
+  readonly policy: Policy;
+  readonly cache: Cache;
+  readonly now: Date;
+  readonly name: string;
+}): Promise<{ version: string; verdict: Verdict | null; problems: readonly KernlockError[] }> {
+  const { lock, policy, cache, now, name } = request;
+  const [, locked] = selected(lock, [name])[0] as [string, LockedKernel];
+  const report = await verifyKernel({ name, locked, policy, cache, now, seen: lock.advisories, files: false });
+  const problems = [...lockProblems(lock, policy, false), ...report.problems];
+  return { version: locked.version, verdict: report.verdict, problems };
 }

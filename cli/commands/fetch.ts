@@ -1,7 +1,9 @@
+import { existsSync } from "node:fs";
 import { fetchLocked, openCache } from "@kernlock/loader";
 import type { Command } from "commander";
 import { command, withProject } from "../command.ts";
-import { readLock } from "../locked.ts";
+import { fetchFeeds } from "../feeds.ts";
+import { readLock, readPolicy } from "../locked.ts";
 import { bytesText } from "../output.ts";
 import { findProject, type ProjectOptions } from "../project.ts";
 import { type RegistryFlags, registryClient, withRegistry } from "../registry-access.ts";
@@ -14,6 +16,7 @@ export function fetchCommand(): Command {
     async ({ output, options }) => {
       const project = findProject(options);
       const lock = readLock(project);
+      const feeds = existsSync(project.policy) ? await fetchFeeds(readPolicy(project)) : 0;
       const registry = registryClient(options, options.registry ?? lock.registry.origin);
       try {
         const done = await fetchLocked({
@@ -23,7 +26,12 @@ export function fetchCommand(): Command {
           onProgress: (p) => output.progress(`${p.doneFiles}/${p.totalFiles} ${bytesText(p.doneBytes)} ${p.what}`),
         });
         output.result(
-          { fetched_files: done.fetchedFiles, fetched_bytes: done.fetchedBytes, present_files: done.presentFiles },
+          {
+            feeds,
+            fetched_files: done.fetchedFiles,
+            fetched_bytes: done.fetchedBytes,
+            present_files: done.presentFiles,
+          },
           () =>
             `${done.fetchedFiles} files fetched (${bytesText(done.fetchedBytes)}), ${done.presentFiles} were there\n`,
         );

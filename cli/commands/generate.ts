@@ -17,6 +17,7 @@ import { command, withProject } from "../command.ts";
 import { readLocked, sealLocked } from "../locked.ts";
 import { writeLogits } from "../logits.ts";
 import { errorJson, type Output } from "../output.ts";
+import { checkPinned } from "../model-pin.ts";
 import { type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
 import { planSummary, runRecordText } from "../plan-text.ts";
 import { findProject, type ProjectOptions } from "../project.ts";
@@ -89,6 +90,7 @@ export async function withEngine<T>(
   const machine = readMachineFacts();
   using model = asDisposable(openModel(options.model));
   const locked = await readLocked(project);
+  checkPinned(locked.lock, model, output);
   const names = locked.facts.map((kernel) => kernel.name);
   const asked = planRequest(options, locked.policy, names);
   // The cache is reserved whole: no more of it than the requests at hand can use.

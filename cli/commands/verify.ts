@@ -12,9 +12,10 @@ export function verifyCommand(): Command {
     (target) => withProject(target).option("--frozen", "also refuse a lock that was made under another policy"),
     async ({ output, options }) => {
       const project = findProject(options);
+      const policy = readPolicy(project);
       const report = await verifyLocked({
         lock: readLock(project),
-        policy: readPolicy(project),
+        policy,
         cache: openCache(project.cache),
         now: new Date(),
         frozen: options.frozen === true,
@@ -32,6 +33,9 @@ export function verifyCommand(): Command {
             ok: kernel.ok,
             files_checked: kernel.filesChecked,
             problems: kernel.problems.map(errorJson),
+            mode: kernel.verdict?.mode ?? null,
+            waivers: kernel.verdict?.waivers ?? [],
+            warnings: kernel.verdict?.warnings ?? [],
             verdict: kernel.verdict?.tree ?? null,
           })),
         },
@@ -50,6 +54,12 @@ function reportText(report: VerifyReport): string {
     ...report.kernels.flatMap((kernel) => [
       `${kernel.ok ? "ok" : "NO"}  ${kernel.name} ${kernel.version}, ${kernel.filesChecked} files`,
       ...kernel.problems.map(problem("    ")),
+      ...(kernel.verdict?.waivers ?? []).map(
+        ({ kind, requirement, reason, expires }) => `    ${kind}: ${requirement} waived until ${expires}: ${reason}`,
+      ),
+      ...(kernel.verdict?.warnings ?? []).map(
+        (warning) => `    warning: ${warning.code ?? ""} ${warning.reason ?? warning.requirement}`,
+      ),
     ]),
     ...(report.policyChanged ? ["note: the lock was made under another policy"] : []),
     report.ok ? "verified" : "refused",

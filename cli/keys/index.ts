@@ -55,3 +55,5 @@ export function generateKeyPair(kind: "p256" | "ed25519" = "p256"): {
     fingerprint: fingerprintOf(publicKey),
   };
 }
+
+export { commandSigner } from "./command.ts";

@@ -4,7 +4,7 @@ export { bundleMediaType, createBundle, payloadType } from "./create.ts";
 export { describeBundle } from "./judge/describe.ts";
 export { auditType, provenanceType, sbomType, testType, vsaType } from "./judge/evidence.ts";
 export { breakGlassType, exceptionType, waivable } from "./judge/waivers.ts";
-export { assertAllowed, auditBases, judge } from "./judge.ts";
+export { assertAllowed, auditBases, judge, refusalOf } from "./judge.ts";
 export { fingerprintOf, isSupportedKey, trustedKey } from "./keys.ts";
 export { approvalSubject, approvalType, checkApproval } from "./policy/approval.ts";
 export { type Finding, lintPolicy } from "./policy/lint.ts";
@@ -35,7 +35,7 @@ export type {
   Verdict,
   Waiver,
 } from "./types.ts";
-export type { WitnessKey } from "./verify/note.ts";
+export { parseWitnessKey, type WitnessKey } from "./verify/note.ts";
 export {
   lintTrustedRoot,
   parseTrustedRoot,

@@ -1,4 +1,4 @@
-import { type Digest, fail } from "@kernlock/kernels/format";
+import { type Digest, type ErrorCode, fail } from "@kernlock/kernels/format";
 import { openFeed } from "./advisories/feeds.ts";
 import { revocationsFrom } from "./advisories/revocations.ts";
 import { auditOf, violations } from "./audits/audit.ts";
@@ -154,10 +154,15 @@ function publishersOf(
   );
 }
 
+/** What a refused verdict says first. */
+export function refusalOf(verdict: Verdict): { readonly code: ErrorCode; readonly reason: string } | undefined {
+  return firstProblem(verdict.tree);
+}
+
 /** Throws what the tree says: the code and reason of its first refusal, with the tree in the details. */
 export function assertAllowed(verdict: Verdict, kernel: Pick<KernelFacts, "name" | "version">): void {
   if (verdict.ok) return;
-  const refusal = firstProblem(verdict.tree);
+  const refusal = refusalOf(verdict);
   fail(refusal?.code ?? "KL_VERDICT_REFUSED", `${kernel.name} ${kernel.version}: ${refusal?.reason ?? "refused."}`, {
     remedy: "Ask its publisher for evidence that the policy accepts, or have the policy's owner decide otherwise.",
     details: { kernel: kernel.name, version: kernel.version, verdict: verdict.tree },

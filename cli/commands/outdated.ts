@@ -1,0 +1,47 @@
+import { isVersion } from "@kernlock/kernels/format";
+import { parseManifest } from "@kernlock/loader";
+import type { Command } from "commander";
+import semver from "semver";
+import { command, withProject } from "../command.ts";
+import { readLock } from "../locked.ts";
+import { table } from "../output.ts";
+import { findProject, type ProjectOptions, readProjectFile } from "../project.ts";
+import { type RegistryFlags, registryClient, withRegistry } from "../registry-access.ts";
+
+export function outdatedCommand(): Command {
+  return command<ProjectOptions & RegistryFlags>(
+    "outdated",
+    "which locked kernels have newer versions, inside their ranges and beyond; changes nothing",
+    (target) => withRegistry(withProject(target)),
+    async ({ output, options }) => {
+      const project = findProject(options);
+      const manifest = parseManifest(readProjectFile(project.manifest, "Write a kernels.json (docs/lock.md)."));
+      const lock = readLock(project);
+      const registry = registryClient(options, manifest.registry);
+      try {
+        const kernels = [];
+        for (const [name, range] of Object.entries(manifest.kernels)) {
+          const versions = (await registry.tags(name)).filter(isVersion);
+          kernels.push({
+            name,
+            locked: lock.kernels[name]?.version ?? null,
+            in_range: semver.maxSatisfying(versions, range),
+            newest: semver.maxSatisfying(versions, "*"),
+          });
+        }
+        const outdated = kernels.filter(({ locked, in_range, newest }) => locked !== in_range || locked !== newest);
+        output.result({ kernels: outdated }, () =>
+          outdated.length === 0
+            ? "every kernel is locked at its newest version\n"
+            : table([
+                ["kernel", "locked", "in range", "newest"],
+                ...outdated.map((k) => [k.name, k.locked ?? "-", k.in_range ?? "-", k.newest ?? "-"]),
+              ]),
+        );
+      } finally {
+        await registry.close();
+      }
+      return 0;
+    },
+  );
+}
