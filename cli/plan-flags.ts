@@ -37,7 +37,19 @@ export function planRequest(flags: PlanFlags, policy: Policy, kernelNames: reado
     maxContext: positive("--max-context", flags.maxContext),
     maxSequences: positive("--max-sequences", flags.maxSequences),
     workers: positive("--threads", flags.threads),
+    confinement: confinementEffort(policy),
   });
+}
+
+interface ConfinementRule {
+  readonly confinement?: "required" | "best-effort";
+  readonly above?: ConfinementRule;
+}
+
+/** Kernels may run with less than full confinement only where every policy says so. No flag does. */
+export function confinementEffort({ confinement, above }: ConfinementRule): "required" | "best-effort" {
+  const allowed = confinement === "best-effort" && (above === undefined || confinementEffort(above) === "best-effort");
+  return allowed ? "best-effort" : "required";
 }
 
 function parseDevice(text: string): PlanRequest["device"] {

@@ -1,4 +1,4 @@
-import type { RunRecordEntry } from "@kernlock/engine";
+import type { Confinement, RunRecordEntry } from "@kernlock/engine";
 import type { Plan } from "@kernlock/policies/compatibility";
 import { bytesText, table } from "./output.ts";
 
@@ -30,6 +30,21 @@ export function planText(plan: Plan): string {
     op.reason.text,
   ]);
   return `${planSummary(plan)}\n\n${table([["nodes", "layers", "bucket", "op", "kernel", "variant", "layout", "digest", "reason"], ...rows])}`;
+}
+
+/** How the process that ran the kernels was confined. */
+export function confinementText(confinement: Confinement | null): string {
+  if (confinement === null) return "confinement: none";
+  const { landlock, seccomp, no_new_privs, capabilities, effort } = confinement;
+  const parts: [boolean, string][] = [
+    [landlock > 0, `Landlock ${landlock}`],
+    [seccomp, "seccomp"],
+    [no_new_privs, "no new privileges"],
+    [capabilities, "no capabilities"],
+  ];
+  const lacking = parts.filter(([holds]) => !holds).map(([, name]) => name);
+  const holding = parts.filter(([holds]) => holds).map(([, name]) => name);
+  return `confinement (${effort}): ${holding.join(", ")}${lacking.length === 0 ? "" : `; LACKING: ${lacking.join(", ")}`}`;
 }
 
 export function runRecordText(record: readonly RunRecordEntry[]): string {

@@ -1,6 +1,6 @@
 import { type Dirent, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { readMachineFacts } from "@kernlock/engine";
+import { confinementFacts, demandConfinement, readMachineFacts } from "@kernlock/engine";
 import { modelFacts, openModel } from "@kernlock/engine/model";
 import { KernlockError } from "@kernlock/kernels/format";
 import { assertVerified, type Lock, openCache, verifyLocked } from "@kernlock/loader";
@@ -10,7 +10,7 @@ import { collect, command, withProject } from "../command.ts";
 import { asKernlockError } from "../errors.ts";
 import { lockedKernelFacts, readLock, readPolicy } from "../locked.ts";
 import { bytesText, errorJson } from "../output.ts";
-import { type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
+import { confinementEffort, type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
 import { findProject, type Project, type ProjectOptions } from "../project.ts";
 
 interface Check {
@@ -27,13 +27,14 @@ export function doctorCommand(): Command {
     (target) =>
       withPlanFlags(withProject(target.option("--model <dir>", "a model folder to judge; may be repeated", collect))),
     async ({ output, options }) => {
-      const machine = readMachineFacts();
       const checks: Check[] = [];
+      const machine = await readMachine(checks);
       const project = await attempt("project", checks, async () => {
         const found = findProject(options);
         return [found, `${found.lock}`] as const;
       });
-      if (project !== undefined) await checkProject(project, options, machine, checks);
+      if (project === undefined) await checkConfinement("required", checks);
+      else await checkProject(project, options, machine, checks);
       const ok = checks.every((check) => check.ok);
       output.result(
         {
@@ -53,6 +54,26 @@ export function doctorCommand(): Command {
   );
 }
 
+/** What this system can do to confine kernels is a fact of the machine, where it can be found out. */
+async function readMachine(checks: Check[]): Promise<MachineFacts> {
+  const machine = readMachineFacts();
+  try {
+    return { ...machine, confinement: confinementFacts() };
+  } catch (error) {
+    checks.push({ name: "starter", ok: false, text: asKernlockError(error).message, error: asKernlockError(error) });
+    return machine;
+  }
+}
+
+async function checkConfinement(effort: "required" | "best-effort", checks: Check[]): Promise<void> {
+  await attempt("confinement", checks, async () => {
+    demandConfinement(effort);
+    const { landlock, seccomp } = confinementFacts();
+    const has = [landlock > 0 ? `Landlock version ${landlock}` : "no Landlock", seccomp ? "seccomp" : "no seccomp"];
+    return [undefined, `${has.join(", ")}; ${effort} by the policy`] as const;
+  });
+}
+
 async function checkProject(
   project: Project,
   options: PlanFlags & { readonly model?: readonly string[] },
@@ -66,6 +87,7 @@ async function checkProject(
       `${project.policy}, ${read.digest}, dequantisation ${read.numerics.allowDequantization ? "allowed" : "not allowed"}`,
     ] as const;
   });
+  await checkConfinement(policy === undefined ? "required" : confinementEffort(policy), checks);
   const lock = await attempt("lock", checks, async () => {
     const read = readLock(project);
     return [read, `${Object.keys(read.kernels).length} kernels from ${read.registry.origin}`] as const;

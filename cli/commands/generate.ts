@@ -16,10 +16,10 @@ import { auditLogPath } from "../audit.ts";
 import { command, withProject } from "../command.ts";
 import { readLocked, sealLocked } from "../locked.ts";
 import { writeLogits } from "../logits.ts";
-import { errorJson, type Output } from "../output.ts";
 import { checkPinned } from "../model-pin.ts";
+import { errorJson, type Output } from "../output.ts";
 import { type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
-import { planSummary, runRecordText } from "../plan-text.ts";
+import { confinementText, planSummary, runRecordText } from "../plan-text.ts";
 import { findProject, type ProjectOptions } from "../project.ts";
 import { type GenerateFlags, requestFromFlags, requestsFromFile } from "../requests.ts";
 
@@ -139,7 +139,8 @@ async function runOne(engine: Engine, request: GenerateRequest, options: Options
   output.result(generated.result, () => "\n");
   if (!output.json) {
     output.note(timingText(generated.result));
-    if (options.record === true) output.note(runRecordText(generated.result.run_record));
+    if (options.record === true)
+      output.note(`${runRecordText(generated.result.run_record)}\n${confinementText(generated.result.confinement)}`);
   }
   return 0;
 }

@@ -2,7 +2,7 @@
  * The engine as its callers see it. The plan is made here, in the caller's process; everything that touches kernels and
  * weights runs in a host process of its own, which gets sealed kernels and open files as descriptors and nothing else.
  */
-export { type Confinement, type ConfinementFacts, confinementFacts } from "../confine/index.ts";
+export { type Confinement, type ConfinementFacts, confinementFacts, demandConfinement } from "../confine/index.ts";
 export { defaultRequest, kernelFacts, startEngine } from "./engine.ts";
 export { readMachineFacts } from "./machine.ts";
 export * from "./types.ts";

@@ -1,6 +1,7 @@
 /** What a confined process may open. Kernels and weights are not among it: they are handed over as descriptors. */
 import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { findDriver } from "../native/driver.ts";
 
 /** Paths; a folder stands for all below it. */
 export interface Allowed {
@@ -63,12 +64,8 @@ function nvidiaDevices(): string[] {
     .map((name) => join("/dev", name));
 }
 
-/** Where a container's runtime may have put the driver besides the system's own folders. */
+/** Its library comes with others that it opens by name. */
 function driverFolders(): string[] {
-  const places = [
-    "/usr/lib/x86_64-linux-gnu/libcuda.so.1",
-    "/usr/lib64/libcuda.so.1",
-    "/usr/local/nvidia/lib64/libcuda.so.1",
-  ];
-  return places.filter((path) => existsSync(path)).map((path) => dirname(realpathSync(path)));
+  const path = findDriver();
+  return [...(path === null ? [] : [dirname(path)]), "/usr/local/nvidia/lib64", "/usr/local/nvidia/lib"];
 }
