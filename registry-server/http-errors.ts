@@ -13,6 +13,10 @@ const table: Readonly<Record<string, readonly [status: number, oci: string]>> = 
   KL_REGISTRY_TOKEN_UNKNOWN: [401, "UNAUTHORIZED"],
   KL_REGISTRY_TOKEN_SCOPE: [403, "DENIED"],
   KL_REGISTRY_TOKEN_NAMESPACE: [403, "DENIED"],
+  KL_REGISTRY_IDENTITY_REFUSED: [401, "UNAUTHORIZED"],
+  KL_REGISTRY_IDENTITY_CONFIG: [400, "UNSUPPORTED"],
+  KL_REGISTRY_RATE_LIMIT: [429, "TOOMANYREQUESTS"],
+  KL_REGISTRY_QUARANTINED: [403, "DENIED"],
   KL_REGISTRY_CROSS_SITE: [403, "DENIED"],
   KL_REGISTRY_NAME_INVALID: [400, "NAME_INVALID"],
   KL_REGISTRY_NAMESPACE_UNKNOWN: [404, "NAME_UNKNOWN"],
@@ -25,6 +29,9 @@ const table: Readonly<Record<string, readonly [status: number, oci: string]>> = 
   KL_REGISTRY_DIGEST_INVALID: [400, "DIGEST_INVALID"],
   KL_REGISTRY_DIGEST_MISMATCH: [400, "DIGEST_INVALID"],
   KL_REGISTRY_BLOB_UNKNOWN: [404, "BLOB_UNKNOWN"],
+  KL_REGISTRY_BLOB_DAMAGED: [500, "BLOB_UNKNOWN"],
+  KL_REGISTRY_TAG_INVALID: [400, "MANIFEST_INVALID"],
+  KL_REGISTRY_NOT_READY: [503, "UNSUPPORTED"],
   KL_REGISTRY_BLOB_TOO_LARGE: [413, "SIZE_INVALID"],
   KL_REGISTRY_UPLOAD_UNKNOWN: [404, "BLOB_UPLOAD_UNKNOWN"],
   KL_REGISTRY_UPLOAD_CUT: [400, "BLOB_UPLOAD_INVALID"],
@@ -43,6 +50,10 @@ const table: Readonly<Record<string, readonly [status: number, oci: string]>> = 
   KL_REGISTRY_INTERNAL: [500, "UNSUPPORTED"],
 };
 
+/** Of sockets, of PostgreSQL (connection lost, shutting down, too many clients), of SQLite (locked), of the process. */
+const unreachable =
+  /^(ECONN(REFUSED|RESET)|EPIPE|ETIMEDOUT|EMFILE|ENFILE|UND_ERR_\w+|08\w{3}|57P0\d|53300|SQLITE_BUSY\w*)$/;
+
 export function toHttpError(thrown: unknown): HttpError {
   const error = toKernlockError(thrown);
   const known = table[error.code];
@@ -55,7 +66,7 @@ export function toHttpError(thrown: unknown): HttpError {
 function toKernlockError(thrown: unknown): KernlockError {
   if (thrown instanceof KernlockError) return thrown;
   const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown };
-  if (code === "ENOSPC" || code === "SQLITE_FULL" || code === "EDQUOT") {
+  if (code === "ENOSPC" || code === "SQLITE_FULL" || code === "EDQUOT" || code === "53100") {
     return new KernlockError("KL_REGISTRY_STORAGE_FULL", "The registry has no room left; nothing was stored.", {
       remedy: "Ask the registry's operator for more room, then try again.",
       cause: thrown,
@@ -66,6 +77,16 @@ function toKernlockError(thrown: unknown): KernlockError {
       remedy: "See docs/registry-api.md for what the registry takes.",
       cause: thrown,
     });
+  }
+  if (typeof code === "string" && unreachable.test(code)) {
+    return new KernlockError(
+      "KL_REGISTRY_NOT_READY",
+      "The registry cannot reach its database or its blobs right now.",
+      {
+        remedy: "Try again in a moment.",
+        cause: thrown,
+      },
+    );
   }
   return new KernlockError("KL_REGISTRY_INTERNAL", "The registry failed; what was asked did not happen.", {
     remedy: "Try again; if it stays, look for this request's id in the registry's log.",

@@ -5,5 +5,19 @@
  * tokens alone, also while a server runs on it. Errors are `KernlockError`s with `KL_REGISTRY_*` codes; over HTTP
  * they travel in the OCI envelope, `errors[0].detail.code` being the Kernlock code.
  */
-export { type Admin, type Namespace, openAdmin, type TokenInfo, type TokenScope, type Visibility } from "./admin.ts";
+export {
+  type Admin,
+  type Namespace,
+  type NamespaceKind,
+  openAdmin,
+  type Role,
+  roles,
+  type TokenInfo,
+  type TrustedPublisher,
+  type Visibility,
+} from "./admin.ts";
+export type { IssuerKind } from "./oidc/claims.ts";
+export { type BackupManifest, backUp, restore } from "./operations/backup.ts";
+export { type Checked, type Collected, collectGarbage, type Damage, fsck, scrub } from "./operations/maintenance.ts";
+export { type DataOptions, type Maintenance, openMaintenance } from "./operations/open.ts";
 export { createRegistry, type Listening, type Registry, type RegistryOptions, serve } from "./server.ts";

@@ -7,18 +7,25 @@ import { type Admin, createAdmin } from "./admin.ts";
 import { apiRoutes } from "./api/routes.ts";
 import type { Context } from "./context.ts";
 import { envelope, toHttpError } from "./http-errors.ts";
+import { createLimiter, defaultLimits, type Limiter, type RateLimits } from "./limits.ts";
 import { blobRoutes } from "./oci/blobs.ts";
+import { listingRoutes } from "./oci/listings.ts";
 import { manifestRoutes } from "./oci/manifests.ts";
 import { tokenRoutes } from "./oci/token.ts";
+import { uploadRoutes } from "./oci/upload-routes.ts";
 import { createUploads } from "./oci/uploads.ts";
+import { createExchanger } from "./oidc/exchange.ts";
+import { createIssuers } from "./oidc/issuers.ts";
+import { startChores } from "./operations/chores.ts";
+import { type Collected, collectGarbage } from "./operations/maintenance.ts";
+import { createMetrics } from "./operations/metrics.ts";
+import { statusRoutes } from "./operations/status-routes.ts";
 import { pageRoutes } from "./pages/routes.ts";
 import { createPublisher } from "./publish/publish.ts";
-import { folderStore } from "./store/blobs.ts";
-import { openCatalog } from "./store/catalog.ts";
+import { type Catalog, openCatalog } from "./store/catalog.ts";
+import { type DataOptions, openBlobs, openRecords } from "./store/open.ts";
 
-export interface RegistryOptions {
-  /** Holds `registry.sqlite`, `blobs/sha256/<hex>` and `uploads/` (unfinished; emptied at start). One server a folder. */
-  readonly dataFolder: string;
+export interface RegistryOptions extends DataOptions {
   /** Public origin, e.g. `https://kernels.example.org`; needed behind a proxy or on a wildcard address. Else the address it listens on. */
   readonly origin?: string;
   /** The operator's trust policy; every publish must pass it as well as the namespace's. */
@@ -28,6 +35,16 @@ export interface RegistryOptions {
   /** pino level, or false for silence (default false). Tokens are never logged. */
   readonly log?: "debug" | "info" | "warn" | "error" | false;
   readonly now?: () => Date;
+  readonly limits?: Partial<RateLimits>;
+  /** Addresses of proxies whose X-Forwarded-For is believed (default: none). */
+  readonly trustedProxies?: readonly string[];
+  /** `aud` of identity tokens that are exchanged (default: the origin). */
+  readonly audience?: string;
+  /** Send clients to the object store for blobs of at least this size (default: never). */
+  readonly redirectFromBytes?: number;
+  /** Collect garbage this often (default: only when told to). */
+  readonly gcEverySeconds?: number;
+  readonly gcGraceSeconds?: number;
 }
 
 export interface Listening {
@@ -40,29 +57,46 @@ export interface Registry extends Omit<Admin, "close"> {
   readonly app: FastifyInstance;
   /** Default 127.0.0.1 and a free port. */
   listen(options?: { host?: string; port?: number }): Promise<Listening>;
-  /** Finishes running requests, then closes server and store. */
-  close(): Promise<void>;
+  collectGarbage(options?: { graceSeconds?: number; dryRun?: boolean }): Promise<Collected>;
+  /** Takes no new requests, waits at most `drainSeconds` (default 30) for running ones, then closes server and store. */
+  close(drainSeconds?: number): Promise<void>;
 }
 
-export function createRegistry(options: RegistryOptions): Registry {
+export async function createRegistry(options: RegistryOptions): Promise<Registry> {
   const now = options.now ?? (() => new Date());
   const policy = options.policy === undefined ? undefined : parsePolicy(options.policy);
-  const catalog = openCatalog(options.dataFolder);
-  const blobs = folderStore(options.dataFolder, { maxBlobBytes: options.maxBlobBytes ?? 4 * 2 ** 30 });
+  const records = await openRecords(options);
+  const blobs = openBlobs(options, { maxBlobBytes: options.maxBlobBytes ?? 4 * 2 ** 30 });
+  // Pages ask the embedded database; where it is not used, there are none yet.
+  const catalog = options.database === undefined ? openCatalog(options.dataFolder) : undefined;
   const uploads = createUploads(blobs);
+  const metrics = createMetrics();
+  const issuers = createIssuers(now);
+  const limiter = createLimiter({ ...defaultLimits, ...options.limits });
+  let stopping = false;
   let origin = options.origin?.replace(/\/+$/, "") ?? "http://127.0.0.1";
-  const context: Context = { catalog, blobs, policy, now, origin: () => origin };
+  const context: Context = {
+    records,
+    blobs,
+    catalog: catalog as Catalog,
+    policy,
+    metrics,
+    redirectFromBytes: options.redirectFromBytes,
+    now,
+    origin: () => origin,
+  };
 
   const app = fastify({
     logger: options.log ? { level: options.log, serializers: { req: loggedRequest } } : false,
     exposeHeadRoutes: false,
     forceCloseConnections: "idle",
+    trustProxy: options.trustedProxies === undefined ? false : [...options.trustedProxies],
     http: { headersTimeout: 10_000 },
     // A connection on which nothing moves; a long upload that moves may take its time.
     connectionTimeout: 120_000,
     routerOptions: { maxParamLength: 256 },
     // Addresses that the router cannot even take apart never reach the error handler.
-    frameworkErrors: (error, request, reply) => void refuse(error, request, reply, origin),
+    frameworkErrors: (error, request, reply) => void refuse(error, request, reply, context),
     clientErrorHandler(error, socket) {
       // The HTTP parser gave up: a body shorter or longer than announced, or no HTTP at all.
       if (!socket.writable) return;
@@ -79,20 +113,39 @@ export function createRegistry(options: RegistryOptions): Registry {
   app.addHook("onRequest", async (request, reply) => {
     reply.headers({ "x-content-type-options": "nosniff", "docker-distribution-api-version": "registry/2.0" });
     request.principal = anonymous;
+    if (stopping) reply.header("connection", "close");
     refuseCrossSite(request);
-    // The token route judges credentials by itself, the health check needs none.
-    if (request.url.startsWith("/token") || request.url === "/healthz") return;
-    request.principal = principalOf(tokenFromHeader(request.headers.authorization), catalog, now());
+    // Whoever watches over the process is never turned away.
+    if (request.url === "/healthz" || request.url === "/readyz") return;
+    // The token route judges credentials by itself.
+    if (request.url.startsWith("/token")) return void limiter.take("login", request.ip);
+    limiter.check("login", request.ip);
+    try {
+      request.principal = await principalOf(tokenFromHeader(request.headers.authorization), records, now());
+    } catch (error) {
+      // Guessing tokens is slow.
+      limiter.take("login", request.ip);
+      throw error;
+    }
+    rate(request, reply, limiter);
   });
-  app.setErrorHandler((error, request, reply) => refuse(error, request, reply, origin));
+  app.addHook("onResponse", async (request, reply) => {
+    metrics.request({
+      method: request.method,
+      route: request.routeOptions.url ?? "none",
+      status: reply.statusCode,
+      seconds: reply.elapsedTime / 1000,
+    });
+  });
+  app.setErrorHandler((error, request, reply) => refuse(error, request, reply, context));
   app.setNotFoundHandler((request, reply) => {
     const nothing = new KernlockError("KL_REGISTRY_NOT_FOUND", "There is nothing at this address.", {
       remedy: "Repositories are `namespace/name`; docs/registry-api.md lists the routes.",
     });
-    return refuse(nothing, request, reply, origin);
+    return refuse(nothing, request, reply, context);
   });
 
-  app.get("/healthz", async () => ({ status: catalog.ping() ? "ok" : "failing" }));
+  statusRoutes(app, context, { uploads, stopping: () => stopping });
   app.get("/v2/", async (request, reply) => {
     // Stock clients learn here where to log in; without this challenge they would never send what they have.
     if (request.principal.kind === "anonymous") {
@@ -106,17 +159,28 @@ export function createRegistry(options: RegistryOptions): Registry {
     }
     return reply.send({});
   });
-  tokenRoutes(app, context);
-  blobRoutes(app, context, uploads);
+  tokenRoutes(app, context, createExchanger({ records, issuers, audience: () => options.audience ?? origin, now }));
+  blobRoutes(app, context);
+  uploadRoutes(app, context, uploads);
   manifestRoutes(app, context, createPublisher(context));
+  listingRoutes(app, context);
   apiRoutes(app, context);
-  pageRoutes(app, context);
+  if (catalog !== undefined) pageRoutes(app, context);
+  const chores = startChores({ records, blobs, now }, metrics, app.log, {
+    ...(options.gcEverySeconds === undefined ? {} : { gcEverySeconds: options.gcEverySeconds }),
+    ...(options.gcGraceSeconds === undefined ? {} : { gcGraceSeconds: options.gcGraceSeconds }),
+  });
   app.addHook("onClose", async () => {
+    await chores.stop();
     await uploads.close();
-    catalog.close();
+    await issuers.close();
+    await blobs.close?.();
+    metrics.close();
+    catalog?.close();
+    await records.close();
   });
 
-  const { close: _, ...admin } = createAdmin(catalog, now);
+  const { close: _, ...admin } = createAdmin(records, now);
   return {
     ...admin,
     app,
@@ -127,8 +191,12 @@ export function createRegistry(options: RegistryOptions): Registry {
       if (options.origin === undefined) origin = `http://${shownHost}:${address.port}`;
       return { origin, port: address.port };
     },
-    async close() {
+    collectGarbage: (wanted) => collectGarbage({ records, blobs, now }, wanted),
+    async close(drainSeconds = 30) {
+      stopping = true;
+      const cut = setTimeout(() => app.server.closeAllConnections(), drainSeconds * 1000).unref();
       await app.close();
+      clearTimeout(cut);
     },
   };
 }
@@ -138,7 +206,7 @@ export async function serve(
   options: RegistryOptions & { host?: string; port?: number },
 ): Promise<Registry & Listening> {
   const { host, port, ...rest } = options;
-  const registry = createRegistry(rest);
+  const registry = await createRegistry(rest);
   const listening = await registry.listen({
     ...(host === undefined ? {} : { host }),
     ...(port === undefined ? {} : { port }),
@@ -149,11 +217,23 @@ export async function serve(
   return { ...registry, ...listening };
 }
 
-function refuse(thrown: unknown, request: FastifyRequest, reply: FastifyReply, origin: string): FastifyReply {
+function rate(request: FastifyRequest, reply: FastifyReply, limiter: Limiter): void {
+  const { principal } = request;
+  const caller = principal.kind === "token" ? `token:${principal.id}` : request.ip;
+  const kind = request.method === "GET" || request.method === "HEAD" ? "read" : "write";
+  const { limit, remaining, reset } = limiter.take(kind, caller);
+  // As in the IETF draft "RateLimit header fields".
+  reply.header("ratelimit", `limit=${limit}, remaining=${remaining}, reset=${reset}`);
+}
+
+function refuse(thrown: unknown, request: FastifyRequest, reply: FastifyReply, context: Context): FastifyReply {
   const found = toHttpError(thrown);
+  context.metrics.count("kernlock_refusals_total", { code: found.error.code });
   if (found.status >= 500) request.log.error({ err: found.error.cause ?? found.error }, found.error.message);
   else request.log.info({ code: found.error.code }, found.error.message);
-  if (found.status === 401) reply.header("www-authenticate", challenge(request, origin));
+  if (found.status === 401) reply.header("www-authenticate", challenge(request, context.origin()));
+  const { retry_after: wait } = (found.error.details ?? {}) as { retry_after?: number };
+  if (wait !== undefined || found.status === 503) reply.header("retry-after", wait ?? 5);
   // Whatever of a refused body is still coming, nobody will read it.
   if (found.status === 413) reply.header("connection", "close");
   return reply

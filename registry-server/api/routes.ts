@@ -1,55 +1,129 @@
 /** The JSON API: what the command line and other programs read. Documents of a version are sent as they were stored. */
 import { createHash } from "node:crypto";
-import { fail, isPackageName, isVersion } from "@kernlock/kernels/format";
+import { fail, isPackageName, isVersion, parseStrictJson } from "@kernlock/kernels/format";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import semver from "semver";
-import { requireRead } from "../access.ts";
+import { type Principal, requireAction, requireRead } from "../access.ts";
+import { createAdmin } from "../admin.ts";
+import { readBody } from "../body.ts";
 import type { Context } from "../context.ts";
-import { searchKernels } from "../search.ts";
-import type { KernelRow } from "../store/catalog.ts";
+import { quarantined } from "../oci/names.ts";
+import { findKernels } from "../search.ts";
+import type { KernelRow, ListedVersion } from "../store/records.ts";
+import { openApiDocument } from "./openapi.ts";
+import { stateChange } from "./shapes.ts";
+
+interface Params {
+  readonly namespace: string;
+  readonly name: string;
+  readonly version: string;
+}
+
+const maxAuditPage = 1000;
 
 export function apiRoutes(app: FastifyInstance, context: Context): void {
-  const { catalog } = context;
+  const { records } = context;
+  const openApi = JSON.stringify(openApiDocument());
+
+  app.get("/api/openapi.json", async (_request, reply) =>
+    reply
+      .headers({ "content-type": "application/json; charset=utf-8", "cache-control": "public, max-age=300" })
+      .send(openApi),
+  );
 
   app.get<{ Querystring: { q?: string | string[] } }>("/api/v1/search", async (request, reply) => {
     const query = [request.query.q ?? ""].flat()[0]!.slice(0, 200);
-    const kernels = searchKernels(catalog, query, request.principal).map(kernelDocument);
+    const kernels = (await findKernels(records, query, request.principal)).map(kernelDocument);
     return reply.headers(varying(request)).send({ query, kernels });
   });
 
-  app.get<{ Params: { namespace: string; name: string } }>(
-    "/api/v1/kernels/:namespace/:name",
-    async (request, reply) => {
-      const { namespace, name } = request.params;
-      const repository = `${namespace}/${name}`;
-      requireRead(request.principal, catalog.namespace(namespace));
-      const kernel = isPackageName(repository) ? catalog.kernel(repository) : undefined;
-      if (kernel === undefined) {
-        return fail("KL_REGISTRY_KERNEL_UNKNOWN", "There is no such kernel.", { remedy: "Search for its name." });
-      }
-      const versions = catalog
-        .versions(repository)
-        .sort((a, b) => semver.rcompare(a.version, b.version))
-        .map(({ version, digest, publishedAt }) => ({ version, digest, published_at: publishedAt }));
-      return reply.headers(varying(request)).send({ ...kernelDocument(kernel), versions });
-    },
-  );
+  app.get<{ Params: Params }>("/api/v1/kernels/:namespace/:name", async (request, reply) => {
+    const { namespace, name } = request.params;
+    const repository = `${namespace}/${name}`;
+    requireRead(request.principal, await records.namespace(namespace));
+    const kernel = isPackageName(repository) ? await records.kernel(repository) : undefined;
+    if (kernel === undefined) {
+      return fail("KL_REGISTRY_KERNEL_UNKNOWN", "There is no such kernel.", { remedy: "Search for its name." });
+    }
+    const versions = (await records.versions(repository))
+      .sort((a, b) => semver.rcompare(a.version, b.version))
+      .map(listedDocument);
+    return reply.headers(varying(request)).send({ ...kernelDocument(kernel), versions });
+  });
 
-  app.get<{ Params: { namespace: string; name: string; version: string } }>(
-    "/api/v1/kernels/:namespace/:name/:version",
-    async (request, reply) => {
-      const { namespace, name, version } = request.params;
-      requireRead(request.principal, catalog.namespace(namespace));
-      const row = isVersion(version) ? catalog.version(`${namespace}/${name}`, version) : undefined;
-      if (row === undefined) {
-        return fail("KL_REGISTRY_VERSION_UNKNOWN", "There is no such version.", {
-          remedy: "List the versions with `GET /api/v1/kernels/<namespace>/<name>`.",
-        });
-      }
-      reply.headers({ ...varying(request), "content-type": "application/json; charset=utf-8" });
-      return sendTagged(request, reply, row.document);
-    },
-  );
+  app.get<{ Params: Params }>("/api/v1/kernels/:namespace/:name/:version", async (request, reply) => {
+    const { namespace, name, version } = request.params;
+    requireRead(request.principal, await records.namespace(namespace));
+    const row = isVersion(version) ? await records.version(`${namespace}/${name}`, version) : undefined;
+    if (row === undefined) return versionUnknown();
+    if (row.state === "quarantined") quarantined(`${namespace}/${name} ${version}`);
+    const document =
+      row.state === "ok" ? row.document : JSON.stringify({ ...JSON.parse(row.document), ...stateDocument(row) });
+    reply.headers({ ...varying(request), "content-type": "application/json; charset=utf-8" });
+    return sendTagged(request, reply, document);
+  });
+
+  // Yank, quarantine, and taking either back.
+  app.put<{ Params: Params }>("/api/v1/kernels/:namespace/:name/:version/state", async (request, reply) => {
+    const { namespace, name, version } = request.params;
+    const repository = `${namespace}/${name}`;
+    const body = parseStrictJson(await readBody(request.raw, 16_384), { what: "The request" });
+    const wanted = stateChange.safeParse(body);
+    if (!wanted.success) {
+      return fail("KL_REGISTRY_BAD_REQUEST", "The request is not `state` and `reason`.", {
+        remedy: 'Send {"state":"yanked","reason":"…"}.',
+      });
+    }
+    const { state, reason } = wanted.data;
+    const current = isPackageName(repository) ? await records.version(repository, version) : undefined;
+    const gentle = state !== "quarantined" && current?.state !== "quarantined";
+    const { actor } = requireAction(request.principal, gentle ? "yank" : "administer", repository);
+    if (current === undefined) return versionUnknown();
+    const change = { repository, version, state, ...(reason === undefined ? {} : { reason }) };
+    await createAdmin(records, context.now, actor).setVersionState(change);
+    return reply.send({ name: repository, version, state, reason: reason ?? null });
+  });
+
+  // What holders of a lock should hear of.
+  app.get("/api/v1/revocations", async (request, reply) => {
+    const { principal } = request;
+    const rows = await records.flaggedVersions(principal.kind === "token" ? principal.namespace : "");
+    const revocations = rows.map((row) => ({ name: row.repository, ...listedDocument(row) }));
+    return reply.headers(varying(request)).send({ revocations });
+  });
+
+  app.get<{ Querystring: { after?: string; limit?: string } }>("/api/v1/audit", async (request, reply) => {
+    requireWholeRegistry(request.principal);
+    const after = Number(request.query.after ?? 0);
+    const limit = Math.min(Number(request.query.limit ?? 100), maxAuditPage);
+    if (!Number.isInteger(after) || !Number.isInteger(limit) || after < 0 || limit < 1) {
+      return fail("KL_REGISTRY_BAD_REQUEST", "`after` and `limit` are whole numbers.", {
+        remedy: "Begin with after=0.",
+      });
+    }
+    const entries = (await records.auditAfter(after, limit)).map((row) => ({
+      ...row,
+      details: JSON.parse(row.details),
+    }));
+    return reply.header("cache-control", "no-store").send({ head: await records.auditHead(), entries });
+  });
+}
+
+/** Admins and auditors of all namespaces. */
+export function requireWholeRegistry(principal: Principal): void {
+  if (principal.kind === "token" && principal.namespace === "*" && /^(admin|auditor)$/.test(principal.role)) return;
+  if (principal.kind === "anonymous") {
+    fail("KL_REGISTRY_UNAUTHORIZED", "This needs a token of the registry's operators.", { remedy: "Log in." });
+  }
+  fail("KL_REGISTRY_TOKEN_SCOPE", "This needs an admin's or auditor's token for all namespaces.", {
+    remedy: "Make one with `kernlock registry token create --namespace '*' --role auditor`.",
+  });
+}
+
+function versionUnknown(): never {
+  return fail("KL_REGISTRY_VERSION_UNKNOWN", "There is no such version.", {
+    remedy: "List the versions with `GET /api/v1/kernels/<namespace>/<name>`.",
+  });
 }
 
 function kernelDocument(row: KernelRow): Record<string, string> {
@@ -60,6 +134,15 @@ function kernelDocument(row: KernelRow): Record<string, string> {
     license: row.license,
     published_at: row.publishedAt,
   };
+}
+
+function listedDocument(row: ListedVersion) {
+  const { version, digest, publishedAt } = row;
+  return { version, digest, published_at: publishedAt, ...(row.state === "ok" ? {} : stateDocument(row)) };
+}
+
+function stateDocument(row: Pick<ListedVersion, "state" | "stateReason" | "stateAt">) {
+  return { state: row.state, state_reason: row.stateReason, state_at: row.stateAt };
 }
 
 /** Answers depend on the reader: shared caches may keep only what anybody may see. */

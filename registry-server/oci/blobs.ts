@@ -1,42 +1,37 @@
 /** OCI blobs: download with Range, and every way to upload. */
-import { type Digest, fail, isDigest } from "@kernlock/kernels/format";
+import { fail } from "@kernlock/kernels/format";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { mayRead, mayWrite, requireRead, requireWrite } from "../access.ts";
+import { may, mayRead, requireAction, requireRead, seesUnpublished } from "../access.ts";
 import type { Context } from "../context.ts";
-import { repositoryOf } from "./names.ts";
-import { parseContentRange, parseRange } from "./ranges.ts";
-import type { Session, Uploads } from "./uploads.ts";
+import type { ContentDigest } from "../store/digests.ts";
+import type { BlobRow } from "../store/records.ts";
+import { digestParameter, isUnchanged, quarantined, repositoryOf } from "./names.ts";
+import { pump } from "./pump.ts";
+import { parseRange } from "./ranges.ts";
 
 interface Params {
   readonly namespace: string;
   readonly name: string;
   readonly digest: string;
-  readonly id: string;
 }
-interface UploadQuery {
-  readonly digest?: string;
-  readonly mount?: string;
-  readonly from?: string;
-}
-type Request = FastifyRequest<{ Params: Params; Querystring: UploadQuery }>;
 
-export function blobRoutes(app: FastifyInstance, context: Context, uploads: Uploads): void {
-  const { blobs, catalog } = context;
+/** Seconds for which an address of the blob store works. */
+const presignedSeconds = 120;
+/** A look-up by somebody who may push keeps the blob for another grace period; once a minute is enough. */
+const touchAgainMs = 60_000;
 
-  app.route<{ Params: Params; Querystring: UploadQuery }>({
+export function blobRoutes(app: FastifyInstance, context: Context): void {
+  const { blobs, records } = context;
+
+  app.route<{ Params: Params }>({
     method: ["GET", "HEAD"],
     url: "/v2/:namespace/:name/blobs/:digest",
     async handler(request, reply) {
       const { repository, namespace } = repositoryOf(request.params);
-      const owner = requireRead(request.principal, catalog.namespace(namespace));
+      const owner = requireRead(request.principal, await records.namespace(namespace));
       const digest = digestParameter(request.params.digest);
-      const known = catalog.hasBlob(repository, digest, !mayWrite(request.principal, namespace));
-      // Some clients send what they have only after a 401; they shall find what they pushed.
-      if (!known && request.principal.kind === "anonymous" && catalog.hasBlob(repository, digest, false)) {
-        requireWrite(request.principal, namespace);
-      }
-      const size = known ? await blobs.size(digest) : undefined;
-      if (size === undefined) return blobUnknown(digest);
+      const row = await readable(request, repository, digest);
+      const size = await soundSize(digest, row);
       reply.headers({
         "docker-content-digest": digest,
         etag: `"${digest}"`,
@@ -47,146 +42,111 @@ export function blobRoutes(app: FastifyInstance, context: Context, uploads: Uplo
         "content-disposition": "attachment",
         "content-security-policy": "default-src 'none'; sandbox",
       });
-      if (request.headers["if-none-match"] === `"${digest}"`) return reply.code(304).send();
-      const range = parseRange(request.headers.range, size);
+      if (isUnchanged(request.headers["if-none-match"], `"${digest}"`)) return reply.code(304).send();
+      const condition = request.headers["if-range"];
+      const whole = condition !== undefined && condition !== `"${digest}"`;
+      const range = whole ? undefined : parseRange(request.headers.range, size);
       const { start, end } = range ?? { start: 0, end: size - 1 };
+      if (request.method === "GET" && mayRedirect(size)) {
+        const address = await blobs.presign!(digest, presignedSeconds);
+        return reply.code(307).headers({ location: address, "cache-control": "no-store" }).send();
+      }
       reply.header("content-length", end - start + 1);
       if (range !== undefined) reply.code(206).header("content-range", `bytes ${start}-${end}/${size}`);
       if (request.method === "HEAD" || size === 0) return reply.send();
-      return reply.send(blobs.read(digest, { start, end }));
+      return send(reply, digest, { start, end });
     },
   });
 
-  app.delete<{ Params: Params }>("/v2/:namespace/:name/blobs/:digest", async (request) => {
-    requireWrite(request.principal, repositoryOf(request.params).namespace);
-    return fail("KL_REGISTRY_IMMUTABLE", "Blobs cannot be deleted here.", {
-      remedy: "Unreferenced blobs go away by the registry's own collection.",
+  app.delete<{ Params: Params }>("/v2/:namespace/:name/blobs/:digest", async (request, reply) => {
+    const { repository, namespace } = repositoryOf(request.params);
+    const { actor } = requireAction(request.principal, "publish", repository);
+    const digest = digestParameter(request.params.digest);
+    requireDeletion(await records.namespace(namespace));
+    if ((await records.blob(repository, digest)) === undefined) return blobUnknown(digest);
+    const at = context.now().toISOString();
+    await records.removeBlob(repository, digest, {
+      at,
+      actor,
+      action: "blob.delete",
+      subject: repository,
+      details: { digest },
     });
+    return reply.code(202).send();
   });
 
-  app.post<{ Params: Params; Querystring: UploadQuery }>("/v2/:namespace/:name/blobs/uploads/", begin);
-  app.post<{ Params: Params; Querystring: UploadQuery }>("/v2/:namespace/:name/blobs/uploads", begin);
-
-  async function begin(request: Request, reply: FastifyReply) {
-    const { repository, namespace } = repositoryOf(request.params);
-    const { tokenId } = requireWrite(request.principal, namespace);
-    const { digest, mount, from } = request.query;
-    if (mount !== undefined && from !== undefined && mayMount(request, digestParameter(mount), from)) {
-      catalog.addBlob(repository, digestParameter(mount));
-      return created(reply, repository, digestParameter(mount));
+  async function readable(request: FastifyRequest, repository: string, digest: ContentDigest): Promise<BlobRow> {
+    const row = await records.blob(repository, digest);
+    if (row === undefined || row.state === "deleting") return blobUnknown(digest);
+    if (row.visible === -1) quarantined(`The blob ${digest}`);
+    if (row.visible === 1) return row;
+    // Some clients send what they have only after a 401; they shall find what they pushed.
+    if (request.principal.kind === "anonymous") requireAction(request.principal, "publish", repository);
+    if (!seesUnpublished(request.principal, repository)) return blobUnknown(digest);
+    const now = context.now();
+    if (now.getTime() - Date.parse(row.touchedAt) > touchAgainMs) {
+      await records.touchBlob(repository, digest, now.toISOString());
     }
-    const expected = digest === undefined ? undefined : digestParameter(digest);
-    const session = await uploads.begin(repository, tokenId);
-    if (expected === undefined) return progress(reply.code(202), session);
-    return finish(request, reply, session, expected);
+    return row;
   }
 
-  app.patch<{ Params: Params }>("/v2/:namespace/:name/blobs/uploads/:id", async (request, reply) => {
-    return use(request, async (session) => {
-      const announced = parseContentRange(request.headers["content-range"], request.headers["content-length"]);
-      if (announced !== undefined && announced.start !== session.incoming.size) wrongOffset(session, announced.start);
-      await receive(request, session, announced?.length);
-      return progress(reply.code(202), session);
+  /** A blob of another size than was stored is damaged, whoever did it. */
+  async function soundSize(digest: ContentDigest, row: BlobRow): Promise<number> {
+    const size = row.state === "present" ? await blobs.size(digest) : undefined;
+    if (size !== undefined && (row.size === null || row.size === size)) return size;
+    context.metrics.count("kernlock_damaged_blobs_total");
+    return fail("KL_REGISTRY_BLOB_DAMAGED", `The stored bytes of ${digest} are damaged and are not handed out.`, {
+      remedy: "Ask the registry's operator to run `kernlock registry fsck`; pushing the blob again repairs it.",
+      details: { digest },
     });
-  });
-
-  app.put<{ Params: Params; Querystring: UploadQuery }>(
-    "/v2/:namespace/:name/blobs/uploads/:id",
-    async (request, reply) => {
-      return use(request, (session) => finish(request, reply, session, digestParameter(request.query.digest ?? "")));
-    },
-  );
-
-  app.get<{ Params: Params }>("/v2/:namespace/:name/blobs/uploads/:id", async (request, reply) => {
-    return use(request, async (session) => progress(reply.code(204), session));
-  });
-
-  app.delete<{ Params: Params }>("/v2/:namespace/:name/blobs/uploads/:id", async (request, reply) => {
-    return use(request, async (session) => {
-      await uploads.end(session);
-      return reply.code(204).send();
-    });
-  });
-
-  function use<T>(request: FastifyRequest<{ Params: Params }>, work: (session: Session) => Promise<T>): Promise<T> {
-    const { repository, namespace } = repositoryOf(request.params);
-    const { tokenId } = requireWrite(request.principal, namespace);
-    return uploads.use(request.params.id, { repository, tokenId }, work);
   }
 
-  /** Takes the rest of the bytes and makes them a blob. Whatever goes wrong, the session and its bytes are gone. */
-  async function finish(request: FastifyRequest, reply: FastifyReply, session: Session, expected: Digest) {
+  function mayRedirect(size: number): boolean {
+    return context.redirectFromBytes !== undefined && size >= context.redirectFromBytes && blobs.presign !== undefined;
+  }
+
+  async function send(reply: FastifyReply, digest: ContentDigest, range: { start: number; end: number }) {
+    if (blobs.open === undefined) {
+      context.metrics.count("kernlock_download_bytes_total", {}, range.end - range.start + 1);
+      return reply.send(blobs.read(digest, range));
+    }
+    const file = await blobs.open(digest);
     try {
-      const range = request.headers["content-range"];
-      const announced = parseContentRange(range, request.headers["content-length"]);
-      if (range !== undefined && announced!.start !== session.incoming.size) wrongOffset(session, announced!.start);
-      await receive(request, session, announced?.length);
-      const { digest } = await session.incoming.commit(expected);
-      catalog.addBlob(session.repository, digest);
-      return created(reply, session.repository, digest);
+      reply.hijack();
+      reply.raw.writeHead(reply.statusCode, reply.getHeaders() as Record<string, string | number>);
+      context.metrics.count("kernlock_download_bytes_total", {}, await pump(file, range, reply.raw));
     } finally {
-      await uploads.end(session);
+      await file.close();
     }
-  }
-
-  async function receive(request: FastifyRequest, session: Session, length: number | undefined): Promise<void> {
-    const before = session.incoming.size;
-    // Without `destroyOnReturn` a refusal in the middle would cut the connection, and its reason with it.
-    await session.incoming.append(request.raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>);
-    const received = session.incoming.size - before;
-    if (length !== undefined && received !== length) {
-      fail("KL_REGISTRY_LENGTH_MISMATCH", `The request announced ${length} bytes and brought ${received}.`, {
-        remedy: "Announce the length that is sent.",
-        details: { announced: length, received },
-      });
-    }
-  }
-
-  function mayMount(request: Request, digest: Digest, from: string): boolean {
-    const [namespace = "", name = "", ...rest] = from.split("/");
-    if (rest.length > 0) return false;
-    const source = repositoryOf({ namespace, name });
-    const row = catalog.namespace(source.namespace);
-    if (!mayRead(request.principal, row)) return false;
-    return catalog.hasBlob(source.repository, digest, !mayWrite(request.principal, source.namespace));
+    return reply;
   }
 }
 
-function digestParameter(text: string): Digest {
-  if (isDigest(text)) return text;
-  return fail("KL_REGISTRY_DIGEST_INVALID", "The digest is not `sha256:` and 64 lower case hexadecimal digits.", {
-    remedy: "Compute the sha256 of the bytes.",
+/** KL_REGISTRY_IMMUTABLE unless the namespace allows deletion. */
+export function requireDeletion(namespace: { kind: string; deletion: string } | undefined): void {
+  if (namespace?.kind === "artifacts" && namespace.deletion === "allowed") return;
+  fail("KL_REGISTRY_IMMUTABLE", "Nothing can be deleted in this namespace.", {
+    remedy: "Published versions stay, since a lock may pin them; a bad one can be yanked.",
   });
 }
 
-function blobUnknown(digest: Digest): never {
+export function blobUnknown(digest: string): never {
   return fail("KL_REGISTRY_BLOB_UNKNOWN", `This repository has no blob ${digest}.`, {
     remedy: "Check the digest against the package's index.",
     details: { digest },
   });
 }
 
-function wrongOffset(session: Session, start: number): never {
-  return fail("KL_REGISTRY_UPLOAD_RANGE", `The upload goes on at byte ${session.incoming.size}, not ${start}.`, {
-    remedy: "Ask for the upload's status and go on from there.",
-    details: { offset: session.incoming.size },
-  });
-}
-
-function progress(reply: FastifyReply, session: Session): FastifyReply {
-  const { id, size } = session.incoming;
-  return reply
-    .headers({
-      location: `/v2/${session.repository}/blobs/uploads/${id}`,
-      "docker-upload-uuid": id,
-      range: `0-${Math.max(0, size - 1)}`,
-    })
-    .send();
-}
-
-function created(reply: FastifyReply, repository: string, digest: Digest): FastifyReply {
-  return reply
-    .code(201)
-    .headers({ location: `/v2/${repository}/blobs/${digest}`, "docker-content-digest": digest })
-    .send();
+/** Whether somebody may take this blob of a repository into another one. */
+export async function mayMount(
+  context: Context,
+  request: FastifyRequest,
+  source: string,
+  digest: ContentDigest,
+): Promise<boolean> {
+  const [namespace = ""] = source.split("/");
+  if (!mayRead(request.principal, await context.records.namespace(namespace))) return false;
+  const row = await context.records.blob(source, digest);
+  if (row === undefined || row.state !== "present" || row.visible === -1) return false;
+  return row.visible === 1 || may(request.principal, "publish", source);
 }

@@ -18,6 +18,8 @@ export interface Uploads {
   ): Promise<T>;
   /** Forgets the session and removes its bytes; harmless after a commit. */
   end(session: Session): Promise<void>;
+  /** How many are open. */
+  count(): number;
   close(): Promise<void>;
 }
 
@@ -66,6 +68,7 @@ export function createUploads(blobs: BlobStore): Uploads {
       }
     },
     end,
+    count: () => sessions.size,
     async close() {
       clearInterval(sweep);
       await Promise.all([...sessions.values()].map(({ session }) => end(session)));

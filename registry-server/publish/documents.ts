@@ -1,9 +1,9 @@
 /** What readers get about a version, rendered once when it is published. */
-import { type Digest, mediaTypes, type Variant } from "@kernlock/kernels/format";
+import { type Digest, digestOf, mediaTypes, type Variant } from "@kernlock/kernels/format";
 import type { KernelIndex } from "@kernlock/kernels/oci";
 import type { AcceptedStatement, Requirement, Verdict } from "@kernlock/policies/trust";
 import semver from "semver";
-import type { NewVersion } from "../store/catalog.ts";
+import type { NewVersion } from "../store/records.ts";
 import { cardText, renderCard } from "./card.ts";
 import type { PublishedVariant, PublishRequest } from "./publish.ts";
 
@@ -57,7 +57,7 @@ export function renderVersion(published: {
     schema: "kernlock.registry.version/v1",
     name: index.name,
     version: index.version,
-    digest: request.index.digest,
+    digest: digestOf(request.index.bytes),
     media_type: mediaTypes.index,
     size: request.index.bytes.byteLength,
     description: index.description,

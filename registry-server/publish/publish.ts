@@ -31,7 +31,8 @@ import {
   type Verdict,
 } from "@kernlock/policies/trust";
 import type { Context } from "../context.ts";
-import type { ManifestRow } from "../store/catalog.ts";
+import type { ContentDigest } from "../store/digests.ts";
+import type { ManifestRow } from "../store/records.ts";
 import { renderVersion } from "./documents.ts";
 import { requireBlobs } from "./store-manifest.ts";
 
@@ -42,6 +43,8 @@ export interface PublishRequest {
   /** The stored manifest that the tag is put on. */
   readonly index: ManifestRow;
   readonly tokenId: string;
+  /** As in the audit log. */
+  readonly actor: string;
 }
 
 export interface PublishedVariant {
@@ -63,51 +66,61 @@ const maxBundles = 200;
 const maxPayloadBytes = 1 << 30;
 
 export function createPublisher(context: Context): Publisher {
-  const { catalog } = context;
+  const { records } = context;
   return {
     async publish(request) {
       const { repository, version, index: row } = request;
-      const settled = settle(request);
+      const settled = await settle(request);
       if (settled !== undefined) return settled;
 
       const index = readIndex(request);
+      const digest = digestOf(row.bytes);
       const variants = [];
-      const reached = { manifests: new Set<Digest>([row.digest]), blobs: new Set<Digest>() };
+      const reached = new Set<ContentDigest>([row.digest]);
       for (const entry of index.variants) {
         const variant = await readVariant(request, index, entry);
         variants.push(variant);
-        reached.manifests.add(variant.manifest);
-        reached.blobs.add(variant.config);
-        for (const file of variant.variant.files) reached.blobs.add(file.digest);
+        reached.add(variant.manifest);
+        reached.add(variant.config);
+        for (const file of variant.variant.files) reached.add(file.digest);
       }
-      const evidence = await readEvidence(repository, [row.digest, ...variants.map((v) => v.manifest)], reached);
-      const verdict = decide(request, index, evidence);
+      const evidence = await readEvidence(repository, [digest, ...variants.map((v) => v.manifest)], reached);
+      const verdict = await decide(request, index, digest, evidence);
 
       const publishedAt = context.now().toISOString();
       const card = await readCard(variants);
       const rendered = renderVersion({ request, index, variants, verdict, publishedAt, card });
-      const committed = catalog.commitVersion({
-        version: {
-          repository,
-          version,
-          digest: row.digest,
-          publishedAt,
-          tokenId: request.tokenId,
-          verdict: JSON.stringify(verdict.tree),
-          document: rendered.document,
-          card: rendered.card,
+      const committed = await records.commitVersion(
+        {
+          version: {
+            repository,
+            version,
+            digest: row.digest,
+            publishedAt,
+            tokenId: request.tokenId,
+            verdict: JSON.stringify(verdict.tree),
+            document: rendered.document,
+            card: rendered.card,
+          },
+          content: [...reached],
+          kernel: rendered.kernel,
         },
-        manifests: [...reached.manifests],
-        blobs: [...reached.blobs],
-        kernel: rendered.kernel,
-      });
+        {
+          at: publishedAt,
+          actor: request.actor,
+          action: "version.publish",
+          subject: `${repository}@${version}`,
+          details: { digest: row.digest, signers: [...new Set(verdict.accepted.map((s) => s.signer))].sort() },
+        },
+      );
+      if (committed) context.metrics.count("kernlock_publishes_total");
       // Somebody else was faster: their row decides.
-      return committed ? "published" : (settle(request) ?? "same");
+      return committed ? "published" : ((await settle(request)) ?? "same");
     },
   };
 
-  function settle({ repository, version, index }: PublishRequest): "same" | undefined {
-    const existing = catalog.version(repository, version);
+  async function settle({ repository, version, index }: PublishRequest): Promise<"same" | undefined> {
+    const existing = await records.version(repository, version);
     if (existing === undefined) return undefined;
     if (existing.digest === index.digest) return "same";
     return fail("KL_REGISTRY_VERSION_EXISTS", `${repository} ${version} is published, with other bytes.`, {
@@ -140,7 +153,7 @@ export function createPublisher(context: Context): Publisher {
 
   async function readVariant(request: PublishRequest, index: KernelIndex, entry: KernelIndex["variants"][number]) {
     const { repository } = request;
-    const row = catalog.manifest(repository, entry.manifest.digest);
+    const row = await records.manifest(repository, entry.manifest.digest);
     if (row?.bytes.byteLength !== entry.manifest.size || row.mediaType !== mediaTypes.manifest) {
       return fail("KL_REGISTRY_MANIFEST_INCOMPLETE", `The manifest of variant ${entry.variant} is not here as named.`, {
         remedy: "Push the variants' manifests before the version's tag.",
@@ -170,7 +183,7 @@ export function createPublisher(context: Context): Publisher {
     }
     return {
       key: entry.variant,
-      manifest: row.digest,
+      manifest: entry.manifest.digest,
       manifestSize: row.bytes.byteLength,
       config: manifest.config.digest,
       variant,
@@ -181,11 +194,11 @@ export function createPublisher(context: Context): Publisher {
   async function readEvidence(
     repository: string,
     subjects: readonly Digest[],
-    reached: { manifests: Set<Digest>; blobs: Set<Digest> },
+    reached: Set<ContentDigest>,
   ): Promise<Evidence[]> {
     const evidence: Evidence[] = [];
     for (const subject of subjects) {
-      for (const row of catalog.referrers(repository, subject)) {
+      for (const row of await records.referrers(repository, subject)) {
         if (row.artifactType !== mediaTypes.bundle) continue;
         if (evidence.length >= maxBundles) {
           fail("KL_REGISTRY_MANIFEST_INVALID", `More than ${maxBundles} bundles are attached to this version.`, {
@@ -199,24 +212,29 @@ export function createPublisher(context: Context): Publisher {
           });
         }
         evidence.push({ subject, bundle: await readChecked(bundle.digest) });
-        reached.manifests.add(row.digest);
-        reached.blobs.add(bundle.digest);
+        reached.add(row.digest);
+        reached.add(bundle.digest);
         // The config of every bundle's manifest.
-        reached.blobs.add(emptyConfigBlob.digest);
+        reached.add(emptyConfigBlob.digest);
       }
     }
     return evidence;
   }
 
-  function decide(request: PublishRequest, index: KernelIndex, evidence: readonly Evidence[]): Verdict {
+  async function decide(
+    request: PublishRequest,
+    index: KernelIndex,
+    digest: Digest,
+    evidence: readonly Evidence[],
+  ): Promise<Verdict> {
     const kernel: KernelFacts = {
       name: index.name,
       version: index.version,
-      index: request.index.digest,
+      index: digest,
       source: { repository: index.source, revision: index.revision },
       variants: index.variants.map((v) => ({ key: v.variant, manifest: v.manifest.digest })),
     };
-    const own = parsePolicy(catalog.namespace(request.namespace)!.policy);
+    const own = parsePolicy((await records.namespace(request.namespace))!.policy);
     const policies: Policy[] = context.policy === undefined ? [own] : [context.policy, own];
     let verdict: Verdict | undefined;
     for (const policy of policies) {

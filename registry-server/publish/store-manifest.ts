@@ -1,25 +1,28 @@
 /**
- * Takes a manifest by digest, before anything is published. What is checked here is what makes it storable at all: it
- * is one strict JSON document of a known kind, and every blob it names is here with the size it says.
+ * Takes a manifest, before anything is published. What is checked here is what makes it storable at all: it is one
+ * strict JSON document, of a known kind where kernels lie, and every blob it names is here with the size it says.
  */
-import { type Digest, fail, isDigest, mediaTypes, parseStrictJson } from "@kernlock/kernels/format";
+import { fail, mediaTypes, parseStrictJson } from "@kernlock/kernels/format";
 import { parseBundleManifest } from "@kernlock/kernels/oci";
 import { z } from "zod";
+import type { Namespace } from "../admin.ts";
 import type { Context } from "../context.ts";
-import type { ManifestRow } from "../store/catalog.ts";
+import { type ContentDigest, isContentDigest } from "../store/digests.ts";
+import type { ManifestRow } from "../store/records.ts";
 
 const descriptor = z.object({
   mediaType: z.string().max(255),
-  digest: z.custom<Digest>(isDigest, "is not a sha256 digest"),
+  digest: z.custom<ContentDigest>(isContentDigest, "is not a sha256 or sha512 digest"),
   size: z.number().int().nonnegative(),
 });
 const annotations = z.record(z.string(), z.string()).optional();
-const shape = z.discriminatedUnion("mediaType", [
+const maxEntries = 1000;
+const kernelShape = z.discriminatedUnion("mediaType", [
   z.object({
     schemaVersion: z.literal(2),
     mediaType: z.literal(mediaTypes.index),
     artifactType: z.string().max(255).optional(),
-    manifests: z.array(descriptor).max(1000),
+    manifests: z.array(descriptor).max(maxEntries),
     subject: descriptor.optional(),
     annotations,
   }),
@@ -28,83 +31,123 @@ const shape = z.discriminatedUnion("mediaType", [
     mediaType: z.literal(mediaTypes.manifest),
     artifactType: z.string().max(255).optional(),
     config: descriptor,
-    layers: z.array(descriptor).max(1000),
+    layers: z.array(descriptor).max(maxEntries),
     subject: descriptor.optional(),
     annotations,
   }),
 ]);
-type Manifest = z.infer<typeof shape>;
+/** Plain OCI: any of its kinds, those of Docker, and what they will add. */
+const artifactShape = z.object({
+  schemaVersion: z.literal(2).optional(),
+  mediaType: z.string().max(255).optional(),
+  artifactType: z.string().max(255).optional(),
+  config: descriptor.optional(),
+  layers: z.array(descriptor).max(maxEntries).optional(),
+  blobs: z.array(descriptor).max(maxEntries).optional(),
+  manifests: z.array(descriptor).max(maxEntries).optional(),
+  subject: descriptor.optional(),
+  annotations: annotations.nullable(),
+});
+type Manifest = z.infer<typeof artifactShape>;
 
-export async function storeManifest(
-  context: Context,
-  put: { repository: string; digest: Digest; mediaType: string; bytes: Buffer },
-): Promise<{ row: ManifestRow; added: boolean }> {
-  const { catalog } = context;
-  const manifest = parse(put.bytes, put.mediaType);
-  const blobs = manifest.mediaType === mediaTypes.manifest ? [manifest.config, ...manifest.layers] : [];
-  await requireBlobs(context, put.repository, blobs);
+export interface ManifestPut {
+  readonly repository: string;
+  readonly owner: Namespace;
+  readonly digest: ContentDigest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+  /** Whether the one who puts may publish; who may not can only attach bundles to what is published. */
+  readonly publishes: boolean;
+  readonly actor: string;
+}
 
-  // A bundle that speaks about something published is public with its arrival; everything else waits for a version.
+export async function storeManifest(context: Context, put: ManifestPut): Promise<{ row: ManifestRow; added: boolean }> {
+  const { records } = context;
+  const { repository, digest } = put;
+  const { mediaType, manifest } = parse(put);
+  const blobs = [manifest.config ?? [], manifest.layers ?? [], manifest.blobs ?? []]
+    .flat()
+    // Layers that must not be distributed lie elsewhere.
+    .filter((blob) => !/nondistributable|foreign/.test(blob.mediaType));
+  await requireBlobs(context, repository, blobs);
+
   const subject = manifest.subject?.digest ?? null;
-  const artifactType =
-    manifest.artifactType ?? (manifest.mediaType === mediaTypes.manifest ? manifest.config.mediaType : null);
-  if (artifactType === mediaTypes.bundle) parseBundleManifest(put.bytes);
-  const published = subject !== null && catalog.manifest(put.repository, subject)?.visible === 1;
-  const added = catalog.addManifest(
+  const artifactType = manifest.artifactType ?? manifest.config?.mediaType ?? null;
+  const isBundle = artifactType === mediaTypes.bundle;
+  if (isBundle && put.owner.kind === "kernels") parseBundleManifest(put.bytes);
+  // A bundle that speaks about something published is public with its arrival; everything else waits for a version.
+  const aboutPublished = subject !== null && (await records.manifest(repository, subject))?.visible === 1;
+  const attests = isBundle && aboutPublished;
+  if (!put.publishes && !attests) {
+    fail("KL_REGISTRY_TOKEN_SCOPE", "The token may only attach signed bundles to what is published.", {
+      remedy: "Put a manifest of the bundle's type whose subject is a published version or variant.",
+      details: { needed: "publish" },
+    });
+  }
+  const row: ManifestRow = {
+    repository,
+    digest,
+    mediaType,
+    artifactType,
+    subject,
+    annotations: manifest.annotations == null ? null : JSON.stringify(manifest.annotations),
+    bytes: put.bytes,
+    visible: put.owner.kind === "artifacts" || attests ? 1 : 0,
+  };
+  const at = context.now().toISOString();
+  const { added, missing } = await records.addManifest(
+    row,
     {
-      repository: put.repository,
-      digest: put.digest,
-      mediaType: manifest.mediaType,
-      artifactType,
-      subject,
-      annotations: manifest.annotations === undefined ? null : JSON.stringify(manifest.annotations),
-      bytes: put.bytes,
-      visible: published && artifactType === mediaTypes.bundle ? 1 : 0,
+      blobs: blobs.map((blob) => blob.digest),
+      manifests: (manifest.manifests ?? []).map((child) => child.digest),
     },
-    context.now().toISOString(),
-    blobs.map((blob) => blob.digest),
+    at,
+    attests
+      ? { at, actor: put.actor, action: "bundle.attach", subject: `${repository}@${subject}`, details: { digest } }
+      : undefined,
   );
-  return { row: catalog.manifest(put.repository, put.digest)!, added };
+  if (missing !== undefined) incomplete(`The manifest names ${missing}, which this repository does not have.`, missing);
+  return { row: (await records.manifest(repository, digest)) ?? row, added };
 }
 
 /** Every blob must be in this repository, with the size its descriptor says. KL_REGISTRY_MANIFEST_INCOMPLETE. */
 export async function requireBlobs(
   context: Context,
   repository: string,
-  blobs: readonly { digest: Digest; size: number }[],
+  blobs: readonly { digest: ContentDigest; size: number }[],
 ): Promise<void> {
-  for (const blob of blobs) {
-    const size = context.catalog.hasBlob(repository, blob.digest, false)
-      ? await context.blobs.size(blob.digest)
-      : undefined;
-    if (size !== blob.size) {
-      fail(
-        "KL_REGISTRY_MANIFEST_INCOMPLETE",
-        size === undefined
-          ? `The manifest names ${blob.digest}, which this repository does not have.`
-          : `The manifest gives ${blob.digest} ${blob.size} bytes; it has ${size}.`,
-        { remedy: "Upload the manifest's blobs first.", details: { digest: blob.digest } },
-      );
-    }
+  for (const { digest, size: wanted } of blobs) {
+    const row = await context.records.blob(repository, digest);
+    const size = row?.state === "present" ? (row.size ?? (await context.blobs.size(digest))) : undefined;
+    if (size === undefined) incomplete(`The manifest names ${digest}, which this repository does not have.`, digest);
+    if (size !== wanted) incomplete(`The manifest gives ${digest} ${wanted} bytes; it has ${size}.`, digest);
   }
 }
 
-function parse(bytes: Buffer, mediaType: string): Manifest {
-  const result = shape.safeParse(parseStrictJson(bytes, { what: "The manifest" }));
+function incomplete(message: string, digest: ContentDigest): never {
+  return fail("KL_REGISTRY_MANIFEST_INCOMPLETE", message, {
+    remedy: "Upload the manifest's blobs first.",
+    details: { digest },
+  });
+}
+
+function parse(put: ManifestPut): { mediaType: string; manifest: Manifest } {
+  const shape = put.owner.kind === "kernels" ? kernelShape : artifactShape;
+  const result = shape.safeParse(parseStrictJson(put.bytes, { what: "The manifest" }));
   if (!result.success) {
     const issue = result.error.issues[0]!;
     return fail(
       "KL_REGISTRY_MANIFEST_INVALID",
       `The manifest's ${issue.path.join(".") || "document"}: ${issue.message}.`,
-      {
-        remedy: "Send an OCI image manifest or image index, version 2.",
-      },
+      { remedy: "Send an OCI image manifest or image index, version 2." },
     );
   }
-  if (result.data.mediaType !== mediaType) {
+  const manifest: Manifest = result.data;
+  const mediaType = manifest.mediaType ?? put.mediaType;
+  if (mediaType !== put.mediaType || !/^[\w.+-]+\/[\w.+-]+$/.test(mediaType)) {
     fail("KL_REGISTRY_MANIFEST_INVALID", "The manifest's mediaType and the request's Content-Type differ.", {
       remedy: "Send the manifest under its own media type.",
     });
   }
-  return result.data;
+  return { mediaType, manifest };
 }

@@ -5,15 +5,16 @@ import { bearer, makePackage, pushAll, putTag, refusal, startRegistry, type Test
 
 async function twoNamespaces(): Promise<{ at: TestRegistry; tokens: Record<string, string | undefined> }> {
   const at = await startRegistry();
-  const { policy } = at.registry.getNamespace("acme")!;
-  at.registry.createNamespace({ name: "secret", visibility: "private", policy });
-  const make = (namespace: string, scope: "read" | "write") => at.registry.createToken({ namespace, scope }).token;
+  const { policy } = (await at.registry.getNamespace("acme"))!;
+  await at.registry.createNamespace({ name: "secret", visibility: "private", policy });
+  const make = async (namespace: string, role: "reader" | "publisher") =>
+    (await at.registry.createToken({ namespace, role })).token;
   const tokens = {
     nobody: undefined,
-    "reader of acme": make("acme", "read"),
-    "writer of acme": make("acme", "write"),
-    "reader of secret": make("secret", "read"),
-    "writer of secret": make("secret", "write"),
+    "reader of acme": await make("acme", "reader"),
+    "writer of acme": await make("acme", "publisher"),
+    "reader of secret": await make("secret", "reader"),
+    "writer of secret": await make("secret", "publisher"),
   };
   for (const name of ["acme/norm", "secret/norm"]) {
     const pack = makePackage({ name });

@@ -32,7 +32,7 @@ test("a version outlives the server", async () => {
   const first = await startRegistry({ dataFolder: folder });
   await publish(first, pack);
   await first.registry.close();
-  const second = createRegistry({ dataFolder: folder });
+  const second = await createRegistry({ dataFolder: folder });
   try {
     const { origin } = await second.listen();
     const answer = await fetch(`${origin}/v2/acme/norm/manifests/1.0.0`);

@@ -29,11 +29,11 @@ async function kill(child: ChildProcess): Promise<void> {
 
 test("kill -9 in the middle of an upload", async () => {
   const folder = temporaryFolder();
-  const admin = openAdmin({ dataFolder: folder });
+  const admin = await openAdmin({ dataFolder: folder });
   const key = newKey();
-  admin.createNamespace({ name: "acme", policy: policyFor(key) });
-  const write = admin.createToken({ namespace: "acme", scope: "write" }).token;
-  admin.close();
+  await admin.createNamespace({ name: "acme", policy: policyFor(key) });
+  const write = (await admin.createToken({ namespace: "acme", role: "publisher" })).token;
+  await admin.close();
 
   const first = await spawnServer(folder);
   const bytes = Buffer.alloc(1 << 20, 7);
@@ -62,11 +62,11 @@ test("kill -9 in the middle of an upload", async () => {
 
 test("kill -9 at random moments of publishing: a version is whole or absent", async () => {
   const folder = temporaryFolder();
-  const admin = openAdmin({ dataFolder: folder });
+  const admin = await openAdmin({ dataFolder: folder });
   const key = newKey();
-  admin.createNamespace({ name: "acme", policy: policyFor(key) });
-  const write = admin.createToken({ namespace: "acme", scope: "write" }).token;
-  admin.close();
+  await admin.createNamespace({ name: "acme", policy: policyFor(key) });
+  const write = (await admin.createToken({ namespace: "acme", role: "publisher" })).token;
+  await admin.close();
 
   for (let round = 0; round < 6; round++) {
     const server = await spawnServer(folder);

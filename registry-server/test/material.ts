@@ -9,7 +9,7 @@ import { type Digest, digestOf, formatVariant, mediaTypes, type Variant } from "
 import { bundleManifest, kernelIndex, variantManifest } from "@kernlock/kernels/oci";
 import { createBundle, provenanceType, type Signer } from "@kernlock/policies/trust";
 import { expect, onTestFinished } from "vitest";
-import { createRegistry, type Registry, type RegistryOptions } from "../index.ts";
+import { createRegistry, type Registry, type RegistryOptions, type Role } from "../index.ts";
 
 export const builderId = "https://builder.example/one";
 export const source = { repository: "https://git.example/norm", revision: "0123456789abcdef0123456789abcdef01234567" };
@@ -67,13 +67,13 @@ export interface TestRegistry {
 /** A listening registry with the namespace `acme`; closed and removed when the test ends. */
 export async function startRegistry(options: Partial<RegistryOptions> = {}): Promise<TestRegistry> {
   const folder = options.dataFolder ?? temporaryFolder();
-  const registry = createRegistry({ dataFolder: folder, ...options });
+  const registry = await createRegistry({ dataFolder: folder, ...options });
   onTestFinished(() => registry.close());
   const key = newKey();
-  registry.createNamespace({ name: "acme", policy: policyFor(key) });
+  await registry.createNamespace({ name: "acme", policy: policyFor(key) });
   const { origin } = await registry.listen();
-  const token = (scope: "read" | "write") => registry.createToken({ namespace: "acme", scope }).token;
-  return { registry, origin, folder, key, write: token("write"), read: token("read") };
+  const token = async (role: Role) => (await registry.createToken({ namespace: "acme", role })).token;
+  return { registry, origin, folder, key, write: await token("publisher"), read: await token("reader") };
 }
 
 export const bearer = (token: string) => ({ authorization: `Bearer ${token}` });

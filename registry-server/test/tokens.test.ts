@@ -41,16 +41,16 @@ test("an Authorization of another scheme is refused", async () => {
 test("a revoked or expired token is dead with the next request", async () => {
   let now = new Date("2026-01-01T00:00:00Z");
   const at = await startRegistry({ now: () => now });
-  const short = at.registry.createToken({ namespace: "acme", scope: "read", expiresAt: new Date("2026-01-02") });
+  const short = await at.registry.createToken({ namespace: "acme", role: "reader", expiresAt: new Date("2026-01-02") });
   expect((await ping(at.origin, `Bearer ${short.token}`)).status).toBe(200);
   now = new Date("2026-01-02T00:00:00Z");
   expect((await refusal(ping(at.origin, `Bearer ${short.token}`)))[2]).toBe("KL_REGISTRY_TOKEN_UNKNOWN");
 
-  const { id, token } = at.registry.createToken({ namespace: "acme", scope: "read" });
+  const { id, token } = await at.registry.createToken({ namespace: "acme", role: "reader" });
   expect((await ping(at.origin, `Bearer ${token}`)).status).toBe(200);
-  expect(at.registry.revokeToken(id)).toBe(true);
+  expect(await at.registry.revokeToken(id)).toBe(true);
   expect((await ping(at.origin, `Bearer ${token}`)).status).toBe(401);
-  expect(at.registry.revokeToken(id)).toBe(false);
+  expect(await at.registry.revokeToken(id)).toBe(false);
 });
 
 test("the challenge and the token route are what stock clients expect", async () => {
@@ -99,37 +99,37 @@ test("the data folder never holds a token, only hashes; it is closed to others",
 
 test("an administrator can make namespaces and tokens while the server runs", async () => {
   const dataFolder = temporaryFolder();
-  const registry = createRegistry({ dataFolder });
+  const registry = await createRegistry({ dataFolder });
   const { origin } = await registry.listen();
-  const admin = openAdmin({ dataFolder });
+  const admin = await openAdmin({ dataFolder });
   try {
-    admin.createNamespace({ name: "team", policy: policyFor(newKey()) });
-    const { token } = admin.createToken({ namespace: "team", scope: "read", label: "ci" });
+    await admin.createNamespace({ name: "team", policy: policyFor(newKey()) });
+    const { token } = await admin.createToken({ namespace: "team", role: "reader", label: "ci" });
     expect((await ping(origin, `Bearer ${token}`)).status).toBe(200);
-    expect(registry.listTokens("team")).toMatchObject([{ label: "ci", scope: "read" }]);
+    expect(await registry.listTokens("team")).toMatchObject([{ label: "ci", role: "reader" }]);
   } finally {
-    admin.close();
+    await admin.close();
     await registry.close();
   }
 });
 
-test("a namespace needs a good name, a readable policy, and may exist once", () => {
-  const admin = openAdmin({ dataFolder: temporaryFolder() });
+test("a namespace needs a good name, a readable policy, and may exist once", async () => {
+  const admin = await openAdmin({ dataFolder: temporaryFolder() });
   const policy = policyFor(newKey());
-  const codeOf = (name: string, text = policy) => {
+  const codeOf = async (name: string, text = policy) => {
     try {
-      admin.createNamespace({ name, policy: text });
+      await admin.createNamespace({ name, policy: text });
       return "none";
     } catch (error) {
       return (error as { code: string }).code;
     }
   };
-  expect(codeOf("acme")).toBe("none");
-  expect(codeOf("acme")).toBe("KL_REGISTRY_NAMESPACE_EXISTS");
+  expect(await codeOf("acme")).toBe("none");
+  expect(await codeOf("acme")).toBe("KL_REGISTRY_NAMESPACE_EXISTS");
   for (const name of ["", "A", "a/b", "..", "a..b", "-a", "a".repeat(65)]) {
-    expect(codeOf(name)).toBe("KL_REGISTRY_NAME_INVALID");
+    expect(await codeOf(name)).toBe("KL_REGISTRY_NAME_INVALID");
   }
-  expect(codeOf("other", "version: 7")).toMatch(/^KL_POLICY_/);
-  expect(() => admin.createToken({ namespace: "nowhere", scope: "read" })).toThrow("no namespace");
-  admin.close();
+  expect(await codeOf("other", "version: 7")).toMatch(/^KL_POLICY_/);
+  await expect(admin.createToken({ namespace: "nowhere", role: "reader" })).rejects.toThrow("no namespace");
+  await admin.close();
 });

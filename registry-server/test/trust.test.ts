@@ -54,7 +54,7 @@ test("a version of which one variant is not attested is refused, and passes once
 
 test("a version from another source than the namespace's policy names is refused", async () => {
   const at = await startRegistry();
-  at.registry.setPolicy({ namespace: "acme", policy: policyFor(at.key, "https://git.example/other") });
+  await at.registry.setPolicy({ namespace: "acme", policy: policyFor(at.key, "https://git.example/other") });
   const pack = makePackage();
   await pushAll(at, pack);
   expect(await refusal(putTag(at, pack))).toEqual([403, "DENIED", "KL_VERDICT_SOURCE"]);

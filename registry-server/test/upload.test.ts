@@ -73,7 +73,7 @@ test("a cancelled upload is gone", async () => {
 test("an upload belongs to the token and the repository that began it", async () => {
   const at = await startRegistry();
   const url = await begin(at);
-  const { token } = at.registry.createToken({ namespace: "acme", scope: "write" });
+  const { token } = await at.registry.createToken({ namespace: "acme", role: "publisher" });
   const other = fetch(url, { headers: bearer(token) });
   expect((await refusal(other))[2]).toBe("KL_REGISTRY_UPLOAD_UNKNOWN");
   expect((await refusal(send(at, "GET", url.replace("/norm/", "/other/"))))[2]).toBe("KL_REGISTRY_UPLOAD_UNKNOWN");
@@ -94,9 +94,9 @@ test("a blob mounts from a repository that the token may read", async () => {
 
 test("a blob of somebody else's private namespace does not mount", async () => {
   const at = await startRegistry();
-  const { policy } = at.registry.getNamespace("acme")!;
-  at.registry.createNamespace({ name: "secret", visibility: "private", policy });
-  const { token } = at.registry.createToken({ namespace: "secret", scope: "write" });
+  const { policy } = (await at.registry.getNamespace("acme"))!;
+  await at.registry.createNamespace({ name: "secret", visibility: "private", policy });
+  const { token } = await at.registry.createToken({ namespace: "secret", role: "publisher" });
   await putBlob(at, token, "secret/norm", bytes);
   const answer = await send(
     at,

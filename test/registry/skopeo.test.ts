@@ -4,6 +4,7 @@ import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { digestOf } from "@kernlock/kernels/format";
+import type { Role } from "@kernlock/registry-server";
 import { describe, expect, test } from "vitest";
 import {
   bearer,
@@ -76,13 +77,20 @@ describe.skipIf(!has("skopeo"))("unmodified skopeo (needs skopeo)", () => {
 
   test("logs in with a token as password to read a private kernel", async () => {
     const at = await startRegistry();
-    at.registry.createNamespace({ name: "secret", visibility: "private", policy: policyFor(at.key) });
-    const make = (scope: "read" | "write") => at.registry.createToken({ namespace: "secret", scope }).token;
+    await at.registry.createNamespace({ name: "secret", visibility: "private", policy: policyFor(at.key) });
+    const make = async (role: Role) => (await at.registry.createToken({ namespace: "secret", role })).token;
     const pack = makePackage({ name: "secret/norm" });
-    await publish({ ...at, write: make("write") }, pack);
+    await publish({ ...at, write: await make("publisher") }, pack);
     const source = `docker://${new URL(at.origin).host}/secret/norm:1.0.0`;
     await expect(skopeo("inspect", "--raw", "--tls-verify=false", source)).rejects.toThrow(/unauthorized|UNAUTHORIZED/);
-    const { stdout } = await skopeo("inspect", "--raw", "--tls-verify=false", "--creds", `me:${make("read")}`, source);
+    const { stdout } = await skopeo(
+      "inspect",
+      "--raw",
+      "--tls-verify=false",
+      "--creds",
+      `me:${await make("reader")}`,
+      source,
+    );
     expect(digestOf(stdout)).toBe(pack.digest);
   });
 

@@ -1,0 +1,111 @@
+/** The JSON API as an OpenAPI 3.1 document, from the shapes that the code itself uses. */
+import { z } from "zod";
+import * as shapes from "./shapes.ts";
+
+const json = (shape: z.ZodType) => ({ "application/json": { schema: z.toJSONSchema(shape, { io: "input" }) } });
+const ok = (description: string, shape: z.ZodType) => ({ description, content: json(shape) });
+const path = (...names: string[]) =>
+  names.map((name) => ({ name, in: "path", required: true, schema: { type: "string" } }));
+const query = (name: string, description: string) => ({ name, in: "query", description, schema: { type: "string" } });
+const refused = { $ref: "#/components/responses/Refused" };
+
+export function openApiDocument(): object {
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Kernlock registry",
+      version: "1",
+      description: "Beside this API the registry speaks the OCI distribution specification 1.1 under /v2/.",
+    },
+    components: {
+      securitySchemes: { token: { type: "http", scheme: "bearer", description: "a token `klr_…`" } },
+      responses: { Refused: { description: "Why not, and what to do.", content: json(shapes.errors) } },
+    },
+    security: [{}, { token: [] }],
+    paths: {
+      "/api/v1/search": {
+        get: {
+          summary: "Kernels that hold all words, or the newest",
+          parameters: [query("q", "words, each matched from its beginning")],
+          responses: { 200: ok("At most 50.", shapes.search), default: refused },
+        },
+      },
+      "/api/v1/kernels/{namespace}/{name}": {
+        get: {
+          summary: "A kernel and its versions, highest first",
+          parameters: path("namespace", "name"),
+          responses: { 200: ok("The kernel.", shapes.kernelWithVersions), default: refused },
+        },
+      },
+      "/api/v1/kernels/{namespace}/{name}/{version}": {
+        get: {
+          summary: "All about a version, as it was rendered when it was published",
+          parameters: path("namespace", "name", "version"),
+          responses: { 200: ok("The version.", shapes.version), default: refused },
+        },
+      },
+      "/api/v1/kernels/{namespace}/{name}/{version}/state": {
+        put: {
+          summary: "Yank (publisher), quarantine (admin), or take either back",
+          parameters: path("namespace", "name", "version"),
+          requestBody: { required: true, content: json(shapes.stateChange) },
+          responses: {
+            200: ok("Done.", z.looseObject({ name: z.string(), version: z.string(), state: z.string() })),
+            default: refused,
+          },
+        },
+      },
+      "/api/v1/revocations": {
+        get: {
+          summary: "Versions that were yanked or are in quarantine",
+          responses: { 200: ok("Newest first.", shapes.revocations), default: refused },
+        },
+      },
+      "/api/v1/audit": {
+        get: {
+          summary: "The audit log, oldest first, and its head (operators only)",
+          parameters: [query("after", "sequence number to begin behind"), query("limit", "at most 1000")],
+          responses: { 200: ok("Entries.", shapes.audit), default: refused },
+        },
+      },
+      "/token": {
+        get: {
+          summary: "A bearer token for Basic credentials, as OCI clients ask for it",
+          responses: { 200: ok("The token.", shapes.token), default: refused },
+        },
+        post: {
+          summary: "A bearer token for a refresh token, or for an outside identity (RFC 8693)",
+          requestBody: {
+            required: true,
+            content: {
+              "application/x-www-form-urlencoded": {
+                schema: {
+                  type: "object",
+                  required: ["grant_type"],
+                  properties: {
+                    grant_type: { type: "string" },
+                    refresh_token: { type: "string" },
+                    subject_token: { type: "string" },
+                    subject_token_type: { type: "string" },
+                    resource: { type: "string", description: "namespace/name that is to be published" },
+                  },
+                },
+              },
+            },
+          },
+          responses: { 200: ok("The token.", shapes.token), default: refused },
+        },
+      },
+      "/healthz": { get: { summary: "The process answers", responses: { 200: { description: "It does." } } } },
+      "/readyz": {
+        get: {
+          summary: "Database and blob store can be written to",
+          responses: {
+            200: { description: "They can." },
+            503: { description: "They cannot, or the server is stopping." },
+          },
+        },
+      },
+    },
+  };
+}

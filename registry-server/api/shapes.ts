@@ -1,0 +1,63 @@
+/** Shapes of the JSON API's bodies: what is parsed with them is also what the OpenAPI document says. */
+import { z } from "zod";
+
+export const stateChange = z.strictObject({
+  state: z.enum(["ok", "yanked", "quarantined"]),
+  reason: z.string().max(1000).optional(),
+});
+
+export const state = {
+  state: z.enum(["yanked", "quarantined"]).optional().describe("absent: nothing is wrong with it"),
+  state_reason: z.string().nullable().optional(),
+  state_at: z.string().nullable().optional(),
+};
+export const kernel = z.object({
+  name: z.string(),
+  latest: z.string(),
+  description: z.string(),
+  license: z.string(),
+  published_at: z.string(),
+});
+export const listedVersion = z.object({ version: z.string(), digest: z.string(), published_at: z.string(), ...state });
+export const search = z.object({ query: z.string(), kernels: z.array(kernel) });
+export const kernelWithVersions = z.object({ ...kernel.shape, versions: z.array(listedVersion) });
+export const version = z.looseObject({
+  schema: z.literal("kernlock.registry.version/v1"),
+  name: z.string(),
+  version: z.string(),
+  digest: z.string(),
+  media_type: z.string(),
+  size: z.number().int(),
+  description: z.string(),
+  license: z.string(),
+  source: z.object({ repository: z.string(), revision: z.string() }),
+  published_at: z.string(),
+  signers: z.array(z.string()),
+  builders: z.array(z.string()),
+  statements: z.array(z.looseObject({})),
+  variants: z.array(
+    z.looseObject({ variant: z.string(), manifest: z.object({ digest: z.string(), size: z.number().int() }) }),
+  ),
+  verdict: z.looseObject({}),
+  ...state,
+});
+export const revocations = z.object({ revocations: z.array(z.object({ name: z.string(), ...listedVersion.shape })) });
+export const audit = z.object({
+  head: z.object({ seq: z.number().int(), hash: z.string() }),
+  entries: z.array(
+    z.object({
+      seq: z.number().int(),
+      at: z.string(),
+      actor: z.string(),
+      action: z.string(),
+      subject: z.string(),
+      details: z.looseObject({}),
+      previous: z.string(),
+      hash: z.string(),
+    }),
+  ),
+});
+export const token = z.looseObject({ token: z.string(), access_token: z.string(), expires_in: z.number().int() });
+export const errors = z.object({
+  errors: z.array(z.object({ code: z.string(), message: z.string(), detail: z.looseObject({ code: z.string() }) })),
+});

@@ -1,0 +1,40 @@
+/** What a server does by itself from time to time. */
+import type { FastifyBaseLogger } from "fastify";
+import { collectGarbage, type Parts } from "./maintenance.ts";
+import type { Metrics } from "./metrics.ts";
+
+const forgetEveryMs = 3600_000;
+
+export function startChores(
+  parts: Parts,
+  metrics: Metrics,
+  log: FastifyBaseLogger,
+  options: { gcEverySeconds?: number; gcGraceSeconds?: number },
+): { stop(): Promise<void> } {
+  let running: Promise<unknown> = Promise.resolve();
+  const every = (ms: number, what: string, work: () => Promise<unknown>) =>
+    setInterval(() => {
+      running = running.then(work).catch((error: Error) => log.error({ err: error }, `${what} failed`));
+    }, ms).unref();
+
+  const timers = [
+    every(forgetEveryMs, "forgetting expired tokens", () => parts.records.forgetExpired(parts.now().toISOString())),
+  ];
+  if (options.gcEverySeconds !== undefined) {
+    timers.push(
+      every(options.gcEverySeconds * 1000, "garbage collection", async () => {
+        const { blobs, manifests, bytes } = await collectGarbage(parts, {
+          ...(options.gcGraceSeconds === undefined ? {} : { graceSeconds: options.gcGraceSeconds }),
+        });
+        metrics.count("kernlock_gc_freed_blobs_total", {}, blobs.length);
+        if (blobs.length + manifests > 0) log.info({ blobs: blobs.length, manifests, bytes }, "collected garbage");
+      }),
+    );
+  }
+  return {
+    async stop() {
+      for (const timer of timers) clearInterval(timer);
+      await running;
+    },
+  };
+}

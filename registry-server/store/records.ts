@@ -1,0 +1,36 @@
+/** Every question the registry asks its database, as typed functions; the same for SQLite and PostgreSQL. */
+import { accountRecords } from "./records/accounts.ts";
+import { auditRecords } from "./records/audit.ts";
+import { collectionRecords } from "./records/collection.ts";
+import { contentRecords } from "./records/content.ts";
+import { versionRecords } from "./records/versions.ts";
+import type { Sql } from "./sql.ts";
+
+export type { AuditEntry, AuditHead, AuditRow } from "./records/audit.ts";
+export type { BlobRow, ManifestRow } from "./records/content.ts";
+export type {
+  KernelRow,
+  ListedVersion,
+  NewVersion,
+  SearchText,
+  VersionRow,
+  VersionState,
+  VersionStatus,
+} from "./records/versions.ts";
+
+export type Records = ReturnType<typeof createRecords>;
+
+export function createRecords(sql: Sql) {
+  return {
+    ...accountRecords(sql),
+    ...contentRecords(sql),
+    ...versionRecords(sql),
+    ...auditRecords(sql),
+    ...collectionRecords(sql),
+    dialect: sql.dialect,
+    ping: async () => (await sql.one<{ one: number }>("select 1 as one"))?.one === 1,
+    /** Fails when the database cannot be written to. */
+    pingWrite: () => sql.run("delete from lease where name = 'ready'"),
+    close: () => sql.close(),
+  };
+}

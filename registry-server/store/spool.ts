@@ -1,0 +1,135 @@
+/** Uploads lie in files of their own, hashed on the way, until they are a store's. */
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { type FileHandle, open, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { fail } from "@kernlock/kernels/format";
+import type { Incoming, StoreLimits } from "./blobs.ts";
+import { algorithmOf, type ContentDigest } from "./digests.ts";
+
+export interface Spooled {
+  readonly path: string;
+  readonly file: FileHandle;
+  readonly size: number;
+  readonly digest: ContentDigest;
+  /** Hex, also where the digest is another one. */
+  readonly sha256: string;
+}
+
+/** `keep` makes the bytes durable under their digest; it may rename the file away. */
+export interface Spool {
+  begin(keep: (spooled: Spooled) => Promise<void>): Promise<Incoming>;
+  /** Rejects when no file can be written. */
+  check(): Promise<void>;
+}
+
+export function openSpool(folder: string, limits: StoreLimits): Spool {
+  mkdirSync(folder, { recursive: true });
+  // What a dead process left half-written is nobody's.
+  if (limits.shared !== true) for (const name of readdirSync(folder)) rmSync(join(folder, name), { force: true });
+  return {
+    async begin(keep) {
+      const id = randomBytes(16).toString("hex");
+      const path = join(folder, id);
+      return incoming({ id, path, file: await open(path, "wx", 0o600), max: limits.maxBlobBytes }, keep);
+    },
+    async check() {
+      const path = join(folder, `check-${randomBytes(6).toString("hex")}`);
+      try {
+        const file = await open(path, "wx", 0o600);
+        await file.write("x");
+        await file.sync();
+        await file.close();
+      } finally {
+        await rm(path, { force: true });
+      }
+    },
+  };
+}
+
+function incoming(
+  at: { id: string; path: string; file: FileHandle; max: number },
+  keep: (spooled: Spooled) => Promise<void>,
+): Incoming {
+  const hash = createHash("sha256");
+  let size = 0;
+  let ended = false;
+
+  const abort = async () => {
+    if (ended) return;
+    ended = true;
+    await at.file.close();
+    await rm(at.path, { force: true });
+  };
+  return {
+    id: at.id,
+    get size() {
+      return size;
+    },
+    async append(source, limit = at.max) {
+      const max = Math.min(limit, at.max);
+      try {
+        for await (const chunk of source) {
+          if (size + chunk.byteLength > max) {
+            fail("KL_REGISTRY_BLOB_TOO_LARGE", `The upload is larger than the ${max} bytes that are taken here.`, {
+              remedy: "Split the package, or ask the registry's operator to raise the limit.",
+              details: { limit: max },
+            });
+          }
+          // Hash, size and file move together, so that an upload that was cut can go on from `size`.
+          await writeAll(at.file, chunk, size);
+          hash.update(chunk);
+          size += chunk.byteLength;
+        }
+      } catch (error) {
+        if (isCut(error)) {
+          fail("KL_REGISTRY_UPLOAD_CUT", `The upload ended after ${size} bytes, before its announced end.`, {
+            remedy: "Ask for the upload's status and go on from there, or send it again.",
+            cause: error,
+            details: { received: size },
+          });
+        }
+        throw error;
+      }
+    },
+    async commit(expected, announce) {
+      try {
+        const sha256 = hash.digest("hex");
+        // Which algorithm a client names it by is known only now.
+        const digest: ContentDigest =
+          algorithmOf(expected) === "sha256" ? `sha256:${sha256}` : `sha512:${await sha512Of(at.path)}`;
+        if (digest !== expected) {
+          fail("KL_REGISTRY_DIGEST_MISMATCH", `The bytes have digest ${digest}, not ${expected} as announced.`, {
+            remedy: "Send the very bytes the digest was computed from.",
+            details: { expected, actual: digest },
+          });
+        }
+        await announce();
+        await keep({ path: at.path, file: at.file, size, digest, sha256 });
+        return { size };
+      } finally {
+        await abort();
+      }
+    },
+    abort,
+  };
+}
+
+async function sha512Of(path: string): Promise<string> {
+  const hash = createHash("sha512");
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
+  return hash.digest("hex");
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.byteLength; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.byteLength - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+function isCut(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  return code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE" || code === "ECONNABORTED";
+}

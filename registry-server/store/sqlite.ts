@@ -1,0 +1,100 @@
+import { chmodSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import Database from "better-sqlite3";
+import { migrationsOf, pending } from "./migrations.ts";
+import type { Queries, Sql, Value } from "./sql.ts";
+
+export interface SqliteSql extends Sql {
+  readonly dialect: "sqlite";
+  /** A whole copy, taken while others read and write. */
+  copyTo(path: string): Promise<void>;
+}
+
+/**
+ * Opens `registry.sqlite` and brings its schema up to date. A commit returns after the disk has it (synchronous FULL);
+ * readers and one writer go side by side, across processes (WAL). Reads have a connection of their own, so that they
+ * see nothing of a transaction that is still open in this process.
+ */
+export function openSqlite(folder: string): SqliteSql {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  // Private kernels and hashes of tokens lie here.
+  chmodSync(folder, 0o700);
+  const path = join(folder, "registry.sqlite");
+  const writer = connect(path);
+  migrate(writer);
+  const reader = connect(path);
+  const reading = queriesOn(reader);
+  const writing = queriesOn(writer);
+  const alone = oneAfterTheOther();
+  return {
+    dialect: "sqlite",
+    one: reading.one,
+    all: reading.all,
+    run: (text, ...values) => alone(() => writing.run(text, ...values)),
+    transaction: (work) =>
+      alone(async () => {
+        writer.exec("begin immediate");
+        try {
+          const result = await work(writing);
+          writer.exec("commit");
+          return result;
+        } catch (error) {
+          // A full disk may have ended the transaction already.
+          if (writer.inTransaction) writer.exec("rollback");
+          throw error;
+        }
+      }),
+    async copyTo(target) {
+      await reader.backup(target);
+    },
+    async close() {
+      await alone(async () => {});
+      reader.close();
+      writer.close();
+    },
+  };
+}
+
+function connect(path: string): Database.Database {
+  const connection = new Database(path);
+  connection.pragma("busy_timeout = 5000");
+  connection.pragma("journal_mode = WAL");
+  connection.pragma("synchronous = FULL");
+  connection.pragma("foreign_keys = ON");
+  return connection;
+}
+
+function queriesOn(connection: Database.Database): Queries {
+  const prepared = new Map<string, Database.Statement<unknown[]>>();
+  const statement = (text: string) => {
+    const found = prepared.get(text) ?? connection.prepare<unknown[]>(text);
+    prepared.set(text, found);
+    return found;
+  };
+  return {
+    one: async <T>(text: string, ...values: readonly Value[]) => statement(text).get(...values) as T | undefined,
+    all: async <T>(text: string, ...values: readonly Value[]) => statement(text).all(...values) as T[],
+    run: async (text, ...values) => statement(text).run(...values).changes,
+  };
+}
+
+/** `user_version` counts the migration files that ran. */
+function migrate(connection: Database.Database): void {
+  const migrations = migrationsOf("sqlite");
+  connection
+    .transaction(() => {
+      const done = connection.pragma("user_version", { simple: true }) as number;
+      for (const { text } of pending(migrations, done)) connection.exec(text);
+      connection.pragma(`user_version = ${migrations.length}`);
+    })
+    .immediate();
+}
+
+function oneAfterTheOther(): <T>(work: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const mine = last.then(work, work);
+    last = mine.catch(() => {});
+    return mine;
+  };
+}
