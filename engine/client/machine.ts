@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import type { CpuLevel, MachineFacts } from "@kernlock/policies/compatibility";
+import { readCuda, readOtherGpus } from "./gpus.ts";
 
 /** Instruction sets of the x86-64 levels, by the names of /proc/cpuinfo (the psABI's list). */
 const levels: readonly (readonly [CpuLevel, readonly string[]])[] = [
@@ -18,6 +19,8 @@ export function readMachineFacts(): MachineFacts {
     if (!needed.every((flag) => flags.has(flag))) break;
     level = name;
   }
+  const cuda = readCuda();
+  const otherGpus = readOtherGpus();
   return {
     os: process.platform,
     arch: process.arch === "x64" ? "x86_64" : process.arch,
@@ -28,6 +31,8 @@ export function readMachineFacts(): MachineFacts {
       cores: availableParallelism(),
     },
     memory: { total: totalmem(), available: availableMemory() },
+    ...(cuda === undefined ? {} : { cuda }),
+    ...(otherGpus.length === 0 ? {} : { otherGpus }),
   };
 }
 

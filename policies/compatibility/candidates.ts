@@ -1,5 +1,6 @@
 import { abiBuild, type Dim, type Layout, type Node } from "@kernlock/kernels/abi";
-import type { VariantOp } from "@kernlock/kernels/format";
+import { isTested, type VariantOp } from "@kernlock/kernels/format";
+import { ptxRunsOn, runsOn } from "./gpu.ts";
 import { bucketOf, type Limits, modeTypes, stepDims } from "./sizes.ts";
 import type { Bucket, CpuLevel, KernelFacts, LayerKind, MachineFacts, Mode, ModelFacts } from "./types.ts";
 
@@ -20,11 +21,15 @@ export interface Need {
   readonly expertLayout: Layout;
 }
 
-/** `about`: the kind of place, a feature that is missing, or anything else. */
+/** Why a variant does not run on a machine or device, ordered by how far it is from running. */
+export const misfits = ["untested", "ptx", "driver", "absent", "architecture", "platform"] as const;
+export type Misfit = (typeof misfits)[number];
+
+/** `about`: the kind of place, a feature that is missing, the machine, or anything else. */
 export interface No {
   readonly supported: false;
   readonly reason: string;
-  readonly about: "bucket" | "feature" | "other";
+  readonly about: "bucket" | "feature" | "other" | Misfit;
 }
 export type Answer = { readonly supported: true } | No;
 const yes: Answer = { supported: true };
@@ -44,7 +49,7 @@ export function fitsMachine(kernel: KernelFacts, machine: MachineFacts, device: 
   const { backend, platform, abi_build } = kernel.descriptor;
   if (abi_build !== abiBuild) return no(`was built against another ABI (${abi_build})`);
   if (platform.os !== machine.os || platform.arch !== machine.arch) {
-    return no(`is for ${platform.os} ${platform.arch}, this is ${machine.os} ${machine.arch}`);
+    return no(`is for ${platform.os} ${platform.arch}, this is ${machine.os} ${machine.arch}`, "platform");
   }
   if (platform.libc.family !== machine.libc.family || older(machine.libc.version, platform.libc.minimum)) {
     const have = `${machine.libc.family} ${machine.libc.version}`;
@@ -58,17 +63,29 @@ export function fitsMachine(kernel: KernelFacts, machine: MachineFacts, device: 
         : no(`needs a CPU of level ${backend.level}, this one is ${machine.cpu.level}`);
     case "cuda": {
       if (device === "cpu") return no("is a CUDA kernel");
-      const gpu = machine.cuda?.devices[Number(device.slice("cuda:".length))];
-      if (machine.cuda === undefined || gpu === undefined) return no(`needs ${device}, which is not there`);
-      if (older(machine.cuda.driver, backend.driver)) {
-        return no(`needs a driver for CUDA ${backend.driver}, this one runs ${machine.cuda.driver}`);
+      const gpu = gpuOf(machine, device);
+      if (machine.cuda === undefined || gpu === undefined) return no(`needs ${device}, which is not there`, "absent");
+      if (!backend.architectures.some((one) => runsOn(one, gpu.capability))) {
+        const compiled = backend.ptx.some((one) => ptxRunsOn(one, gpu.capability));
+        if (!compiled) {
+          const built = backend.architectures.join(", ");
+          return no(`is for ${built}, the device is ${gpu.architecture} (${gpu.name})`, "architecture");
+        }
+        if (kernel.permits?.ptx !== true) return no(`has only PTX for ${gpu.architecture}`, "ptx");
       }
-      return backend.architectures.includes(gpu.architecture)
-        ? yes
-        : no(`is for ${backend.architectures.join(", ")}, the device is ${gpu.architecture}`);
+      if (older(machine.cuda.driver, backend.driver)) {
+        return no(`needs a driver for CUDA ${backend.driver}, this one runs ${machine.cuda.driver}`, "driver");
+      }
+      if (!isTested(kernel.descriptor) && kernel.permits?.untested !== true) {
+        return no(`has not been tested on ${backend.architectures.join(", ")}`, "untested");
+      }
+      return yes;
     }
   }
 }
+
+export const gpuOf = (machine: MachineFacts, device: string) =>
+  machine.cuda?.devices[Number(device.slice("cuda:".length))];
 
 function older(have: string, floor: string): boolean {
   const a = have.split(".").map(Number);

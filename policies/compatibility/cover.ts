@@ -1,5 +1,6 @@
 import type { Node } from "@kernlock/kernels/abi";
 import { type Answer, type Candidate, cpuRank, type Need, type No, no, opLabel, supports } from "./candidates.ts";
+import { specificity } from "./gpu.ts";
 import type { Pin, ReasonCode } from "./types.ts";
 
 /** The model as a sequence of nodes, three times: before the layers, one layer, after the layers. */
@@ -104,7 +105,7 @@ function prefer(a: Candidate, b: Candidate): number {
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 function level({ kernel }: Candidate): number {
   const { backend } = kernel.descriptor;
-  return backend.kind === "cpu" ? cpuRank(backend.level) : 0;
+  return backend.kind === "cpu" ? cpuRank(backend.level) : specificity(backend.architectures);
 }
 
 function explain(
@@ -127,7 +128,9 @@ function explain(
     return { code: "made_for_decode", text: "written for one row per sequence" };
   }
   if (others.every((one) => level(one) < level(chosen))) {
-    return { code: "cpu_level", text: "uses the newest instruction set of this CPU" };
+    return chosen.kernel.descriptor.backend.kind === "cpu"
+      ? { code: "cpu_level", text: "uses the newest instruction set of this CPU" }
+      : { code: "architecture", text: "is the code closest to this GPU" };
   }
   return { code: "first_by_name", text: `as good as ${opLabel(other)} by all that descriptors say` };
 }

@@ -1,5 +1,6 @@
 import type { Layout } from "@kernlock/kernels/abi";
 import type { ErrorCode } from "@kernlock/kernels/format";
+import type { Misfit } from "./candidates.ts";
 import type { ExpertFormat, Mode, Outcome } from "./types.ts";
 
 /** What the planner (or the weight loader, for scales) has found out when it asks the matrix. */
@@ -9,6 +10,15 @@ export interface MatrixFacts {
   readonly deviceAsked: "auto" | "cpu" | "cuda";
   readonly lockedBackends: readonly ("cpu" | "cuda")[];
   readonly driver: boolean;
+  readonly platform: { readonly os: string; readonly arch: string };
+  /** GPUs that are not NVIDIA's. */
+  readonly otherGpus: boolean;
+  /** Compute capability of the device times ten; null for a CPU or a device that is not there. */
+  readonly capability: number | null;
+  /** Why the locked variants that would do the job do not run on this device; null when that is not what is in the way. */
+  readonly misfit: Misfit | null;
+  /** The same, of MoE kernels that read the experts as they are stored. */
+  readonly expertMisfit: Misfit | null;
   readonly mode: Mode;
   /** Modes in which some locked kernel of this device has an op. */
   readonly lockedModes: readonly Mode[];
@@ -45,6 +55,9 @@ export const scaleNaN = 255;
 /** From this scale byte on, 6 * 2^(byte - 127) is beyond bf16. */
 export const scaleBeyondBf16 = 253;
 
+const gpu = (facts: MatrixFacts): boolean =>
+  facts.deviceAsked === "cuda" || (facts.deviceAsked === "auto" && facts.lockedBackends.includes("cuda"));
+
 const dequantizes = (facts: MatrixFacts): boolean => facts.experts === "mxfp4" && facts.moeLayout === "bf16.rows";
 
 /**
@@ -61,6 +74,28 @@ export const matrix: readonly MatrixRow[] = [
     reason: "this system cannot confine kernels (Landlock and seccomp), and the policy does not let them run otherwise",
     remedy: "Use Linux 5.13 or newer with both enabled, or say confinement: best-effort in the policy.",
     source: "A signed kernel may still be hostile: docs/security/model.md",
+  },
+  {
+    id: "P1",
+    when: "a Mac, Windows outside WSL, or another processor than x86-64",
+    applies: ({ platform }) => platform.os !== "linux" || platform.arch !== "x86_64",
+    outcome: "refuse",
+    code: "KL_PLAN_PLATFORM",
+    reason: "kernels are machine code for Linux on x86-64, and this is another system",
+    remedy:
+      "Run the model on a Linux x86-64 machine (WSL is one); on a Mac itself, llama.cpp or MLX run gpt-oss. " +
+      "Locking, verifying and planning for such a machine work here.",
+    source: "Packages have variants for linux-x86_64 only",
+  },
+  {
+    id: "D0",
+    when: "a GPU is wanted, and the only GPUs are AMD's or Intel's",
+    applies: (facts) => gpu(facts) && !facts.driver && facts.otherGpus,
+    outcome: "refuse",
+    code: "KL_PLAN_NO_DRIVER",
+    reason: "the kernels are for NVIDIA GPUs, and the GPUs here are another maker's",
+    remedy: "Say --device cpu with CPU kernels in the lock; on an AMD GPU, llama.cpp and vLLM run gpt-oss.",
+    source: "Packages have CUDA variants only",
   },
   {
     id: "D1",
@@ -84,6 +119,27 @@ export const matrix: readonly MatrixRow[] = [
     source: "Nothing is substituted in silence; node-llama-cpp issue 577",
   },
   {
+    id: "D4",
+    when: "`--device cuda:N` and the driver has no device N",
+    applies: (facts) => gpu(facts) && facts.driver && facts.capability === null,
+    outcome: "refuse",
+    code: "KL_PLAN_GPU",
+    reason: "the driver has no device of this number",
+    remedy: "Run `kernlock doctor`, which lists the devices.",
+    source: "Nothing is substituted in silence",
+  },
+  {
+    id: "G4",
+    when: "mode `bf16` on a GPU below compute capability 8.0",
+    applies: (facts) =>
+      facts.device === "cuda" && facts.mode === "bf16" && facts.capability !== null && facts.capability < 80,
+    outcome: "refuse",
+    code: "KL_PLAN_GPU",
+    reason: "GPUs below compute capability 8.0 do not compute in bf16, which the weights are stored in",
+    remedy: "Use a GPU from Ampere on (A100, RTX 30 and newer), or --device cpu with CPU kernels in the lock.",
+    source: "CUDA C++ Programming Guide, arithmetic by compute capability",
+  },
+  {
     id: "K2",
     when: "no locked kernel has a variant for the device",
     applies: (facts) => !facts.lockedBackends.includes(facts.device),
@@ -102,6 +158,46 @@ export const matrix: readonly MatrixRow[] = [
     reason: "no locked kernel computes in this mode; a machine picks the instruction set inside a mode, never the mode",
     remedy: "Ask for a mode that the locked kernels have, or lock kernels for this one.",
     source: "transformers: an unmapped device or mode runs the original layer without a word (issue 40459)",
+  },
+  {
+    id: "D3",
+    when: "the driver is older than the locked kernels need",
+    applies: (facts) => facts.misfit === "driver",
+    outcome: "refuse",
+    code: "KL_PLAN_DRIVER",
+    reason: "the driver is older than the locked kernels need",
+    remedy: "Update the NVIDIA driver, or lock versions that were built for an older one.",
+    source: "Machine code of a newer toolkit needs a driver of its major version (CUDA compatibility)",
+  },
+  {
+    id: "G1",
+    when: "the locked CUDA kernels have no machine code for this device's compute capability",
+    applies: (facts) => facts.misfit === "architecture",
+    outcome: "refuse",
+    code: "KL_PLAN_GPU",
+    reason: "the locked kernels have no machine code for this device",
+    remedy: "Add the variant of this device to kernels.json and lock again, or choose another device.",
+    source: "Machine code of sm_90a runs on 9.0 alone, of sm_80 on 8.x (CUDA binary compatibility)",
+  },
+  {
+    id: "G2",
+    when: "only PTX fits this device, and the policy does not permit it",
+    applies: (facts) => facts.misfit === "ptx",
+    outcome: "refuse",
+    code: "KL_PLAN_GPU",
+    reason: "only PTX fits this device, and what a driver makes of it at load is not what was signed",
+    remedy: "Lock a variant with machine code for this device, or have the policy permit PTX (ptx: true in a rule).",
+    source: "Kernlock's rule that the loaded bytes are the verified ones",
+  },
+  {
+    id: "G3",
+    when: "the variant for this device has not been run on one, and the policy does not permit that",
+    applies: (facts) => facts.misfit === "untested",
+    outcome: "refuse",
+    code: "KL_PLAN_UNTESTED",
+    reason: "the locked variant for this device compiles, and nobody has run it on one",
+    remedy: "Have the policy permit it (untestedVariants: true in a rule), and run `kernlock selftest` first.",
+    source: "`tested` of variant.json",
   },
   {
     id: "A4",
@@ -132,6 +228,17 @@ export const matrix: readonly MatrixRow[] = [
     reason: "6 * 2^126 is beyond what bf16 can hold, so dequantising would make infinities",
     remedy: "Use an MoE kernel that reads MXFP4 as it is.",
     source: "OCP Microscaling Formats (MX) 1.0, section 5.3.3, and the exponent range of bf16",
+  },
+  {
+    id: "K1-device",
+    when: "as K1, where the lock has an MXFP4 kernel that does not run on this device",
+    applies: (facts) => dequantizes(facts) && !facts.allowDequant && facts.expertMisfit !== null,
+    outcome: "refuse",
+    code: "KL_PLAN_CONFLICT",
+    reason: "the locked MXFP4 kernels do not run on this device, and the one that does reads bf16 experts",
+    remedy:
+      "Lock an MXFP4 variant for this device, choose another device, or dequantise with --allow-dequant where the policy permits.",
+    source: "transformers 5.18: a GPU below 7.5 gets bf16 with a warning (quantizer_mxfp4.py)",
   },
   {
     id: "K1",

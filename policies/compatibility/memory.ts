@@ -1,7 +1,12 @@
 import type { Layout } from "@kernlock/kernels/abi";
 import { fail, type VariantOp, workspaceBytes } from "@kernlock/kernels/format";
+import { gpuOf } from "./candidates.ts";
 import { bucketOf, bufferBytes, expertBytes, kvBytes, type Limits, stepDims } from "./sizes.ts";
-import type { Bucket, MachineFacts, Mode, ModelFacts, PlannedMemory } from "./types.ts";
+import type { Bucket, Gpu, MachineFacts, Mode, ModelFacts, PlannedMemory } from "./types.ts";
+
+/** Besides what is planned, a GPU's context and loaded kernels take about so much. */
+const contextBytes = 600e6;
+const free = (gpu: Gpu | undefined): number => Math.max(0, (gpu?.available ?? gpu?.memory ?? 0) - contextBytes);
 
 type Used = readonly { readonly bucket: Bucket; readonly op: VariantOp }[];
 
@@ -36,10 +41,7 @@ export function plannedMemory(facts: {
   const kv = kvBytes(model, mode, limits);
   const workspace = buffers + shared.scratch + shared.state;
   const total = weights + kv + workspace;
-  const available =
-    device === "cpu"
-      ? machine.memory.available
-      : (machine.cuda?.devices[Number(device.slice("cuda:".length))]?.memory ?? 0);
+  const available = device === "cpu" ? machine.memory.available : free(gpuOf(machine, device));
   const memory = { weights, kv, workspace, total, available };
   if (total > available) {
     const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;

@@ -1,13 +1,24 @@
 import type { Layout } from "@kernlock/kernels/abi";
-import { fail } from "@kernlock/kernels/format";
-import { candidatesOf, fitsMachine } from "./candidates.ts";
+import { fail, KernlockError } from "@kernlock/kernels/format";
+import { candidatesOf, fitsMachine, gpuOf, type Misfit, misfits } from "./candidates.ts";
 import { origin, plannedConversions } from "./conversions.ts";
 import type { Gap } from "./cover.ts";
+import { capabilityNumber } from "./gpu.ts";
 import { type MatrixFacts, type MatrixRow, speakingRow } from "./matrix.ts";
 import { plannedMemory } from "./memory.ts";
 import { coverModel, declinedOps, type Placed } from "./model-cover.ts";
 import { arenaPages, expertBytes, type Limits, maxRows } from "./sizes.ts";
-import type { KernelFacts, MachineFacts, Mode, ModelFacts, Plan, PlannedOp, PlanRequest } from "./types.ts";
+import type {
+  Gpu,
+  KernelFacts,
+  MachineFacts,
+  Mode,
+  ModelFacts,
+  Plan,
+  PlannedDevice,
+  PlannedOp,
+  PlanRequest,
+} from "./types.ts";
 
 export interface PlanFacts {
   readonly model: ModelFacts;
@@ -18,23 +29,73 @@ export interface PlanFacts {
 
 /**
  * Which op of which kernel runs each node of the model, how its weights are used, and what it all takes; or a refusal.
+ * Where any GPU will do, it is the first that can; why the others before it cannot stands in the plan.
  *
- * @throws KL_PLAN_NO_DRIVER, KL_PLAN_UNAVAILABLE, KL_PLAN_CONFLICT, KL_PLAN_DEQUANT_FORBIDDEN, KL_PLAN_LIMIT,
- *   KL_PLAN_MEMORY; `row` names the row of the matrix that spoke
+ * @throws KL_PLAN_NO_DRIVER, KL_PLAN_PLATFORM, KL_PLAN_GPU, KL_PLAN_DRIVER, KL_PLAN_UNTESTED, KL_PLAN_UNAVAILABLE,
+ *   KL_PLAN_CONFLICT, KL_PLAN_DEQUANT_FORBIDDEN, KL_PLAN_LIMIT, KL_PLAN_MEMORY; `row` names the row of the matrix that spoke
  */
-export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
+export function plan(facts: PlanFacts): Plan {
+  const { machine, kernels, request } = facts;
+  const lockedCuda = kernels.some(({ descriptor }) => descriptor.backend.kind === "cuda");
+  if (request.device === "cpu" || (request.device === "auto" && !lockedCuda)) return planOn(facts, "cpu");
+  const gpus = machine.cuda?.devices ?? [];
+  const asked = /^cuda:(\d+)$/.exec(request.device)?.[1];
+  if (asked !== undefined || gpus.length < 2) {
+    const made = planOn(facts, `cuda:${Number(asked ?? 0)}`);
+    const text = asked === undefined ? "the only device" : "asked for";
+    return {
+      ...made,
+      devices: gpus.map((gpu, i) => verdict(gpu, i, made.device, `cuda:${i}` === made.device ? text : "not asked for")),
+    };
+  }
+  const refusals: KernlockError[] = [];
+  for (const i of gpus.keys()) {
+    try {
+      const made = planOn(facts, `cuda:${i}`);
+      const reasons = [...refusals.map((error) => error.message), "the first device that can run this"];
+      return {
+        ...made,
+        devices: gpus.map((gpu, k) => verdict(gpu, k, made.device, reasons[k] ?? "another device came first")),
+      };
+    } catch (error) {
+      if (!(error instanceof KernlockError)) throw error;
+      refusals.push(error);
+    }
+  }
+  const [first] = refusals as [KernlockError];
+  const devices = gpus.map((gpu, i) => verdict(gpu, i, null, refusals[i]!.message));
+  throw new KernlockError(first.code, first.message, {
+    ...(first.remedy === undefined ? {} : { remedy: first.remedy }),
+    ...(first.row === undefined ? {} : { row: first.row }),
+    details: { ...first.details, devices },
+  });
+}
+
+const verdict = (gpu: Gpu, i: number, chosen: Plan["device"] | null, reason: string): PlannedDevice => ({
+  device: `cuda:${i}`,
+  name: gpu.name,
+  chosen: `cuda:${i}` === chosen,
+  reason,
+});
+
+function planOn({ model, machine, kernels, request }: PlanFacts, device: Plan["device"]): Plan {
   const lockedBackends = [...new Set(kernels.map(({ descriptor }) => descriptor.backend.kind))].sort();
   const deviceAsked = request.device.startsWith("cuda") ? "cuda" : (request.device as "auto" | "cpu");
-  const kind = deviceAsked === "auto" ? (lockedBackends.includes("cuda") ? "cuda" : "cpu") : deviceAsked;
-  const device = kind === "cpu" ? "cpu" : (`cuda:${Number(request.device.split(":")[1] ?? 0)}` as const);
+  const kind = device === "cpu" ? "cpu" : "cuda";
   const mode = request.mode ?? (kind === "cpu" ? "f32" : "bf16");
   const limits = chooseLimits(model, machine, request);
   const ours = kernels.filter(({ descriptor }) => descriptor.backend.kind === kind);
+  const gpu = kind === "cuda" ? gpuOf(machine, device) : undefined;
   const facts: MatrixFacts = {
     device: kind,
     deviceAsked,
     lockedBackends,
     driver: machine.cuda !== undefined,
+    platform: { os: machine.os, arch: machine.arch },
+    otherGpus: (machine.otherGpus ?? []).length > 0,
+    capability: gpu === undefined ? null : capabilityNumber(gpu.capability),
+    misfit: null,
+    expertMisfit: null,
     mode,
     lockedModes: [...new Set(ours.flatMap(({ descriptor }) => descriptor.ops.map((op) => op.mode)))],
     experts: model.expertFormat,
@@ -51,8 +112,17 @@ export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
 
   const fitting = ours.map((kernel) => ({ kernel, answer: fitsMachine(kernel, machine, device) }));
   const candidates = candidatesOf(fitting.filter(({ answer }) => answer.supported).map(({ kernel }) => kernel));
-  const unfit = fitting.flatMap(({ kernel, answer }) =>
-    answer.supported ? [] : [{ label: `${kernel.name} (${kernel.descriptor.variant})`, ...answer }],
+  const unfit = fitting.flatMap(({ kernel, answer }): Unfit[] =>
+    answer.supported
+      ? []
+      : [
+          {
+            kernel,
+            label: `${kernel.name} (${kernel.descriptor.variant})`,
+            reason: answer.reason,
+            about: answer.about,
+          },
+        ],
   );
   const need = { model, mode, limits };
 
@@ -64,7 +134,15 @@ export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
     const other = coverModel(candidates, request.pins, { ...need, expertLayout: layout });
     if (!other.ok) continue;
     const moe = other.ops.find(({ choice }) => choice.candidate.op.covers.includes("moe_up"));
-    obey({ ...facts, moeLayout: layout }, model, { kernel: moe?.choice.candidate.kernel.name });
+    const readers = unfit.filter(({ kernel }) =>
+      kernel.descriptor.ops.some(
+        (op) => op.covers.includes("moe_up") && op.layouts?.some((one) => native.includes(one)),
+      ),
+    );
+    obey({ ...facts, moeLayout: layout, expertMisfit: nearest(readers) }, model, {
+      kernel: moe?.choice.candidate.kernel.name,
+      ...(readers.length === 0 ? {} : { answers: readers.map(({ label, reason }) => ({ label, reason })) }),
+    });
     expertLayout = layout;
     covers = other;
   }
@@ -85,6 +163,7 @@ export function plan({ model, machine, kernels, request }: PlanFacts): Plan {
   return {
     model: model.name,
     device,
+    devices: [],
     mode,
     expertLayout,
     ...limits,
@@ -131,23 +210,36 @@ function refuse(row: MatrixRow, model: ModelFacts, details: Record<string, unkno
   const then = expertBytes(model, "bf16.rows");
   const prices = { expert_bytes: now, dequantized_bytes: then, extra_bytes: then - now };
   const cost = `; dequantised, they would take ${megabytes(then)} instead of ${megabytes(now)} (${times(then, now)} times)`;
-  const priced = row.id === "K1" || row.id === "K1-policy";
-  const reason = "kernel" in details ? `${details.kernel}: ${row.reason}` : capital(row.reason);
-  fail(row.code ?? "KL_PLAN_UNAVAILABLE", `${reason}${priced ? cost : ""}.`, {
+  const priced = row.id === "K1" || row.id === "K1-policy" || row.id === "K1-device";
+  const reason = details.kernel === undefined ? capital(row.reason) : `${details.kernel}: ${row.reason}`;
+  const answers = (details.answers as Gap["answers"] | undefined)?.map((one) => `${one.label} ${one.reason}`) ?? [];
+  const who = answers.length === 0 ? "" : ` (${answers.join("; ")})`;
+  fail(row.code ?? "KL_PLAN_UNAVAILABLE", `${reason}${priced ? cost : ""}${who}.`, {
     row: row.id,
     remedy: row.remedy,
     details: priced ? { ...details, ...prices } : details,
   });
 }
 
+/** A variant that does not run on this machine or device, and why. */
+type Unfit = Gap["answers"][number] & { readonly kernel: KernelFacts };
+
+/** Of reasons why variants do not run here, the one that is closest to being mended. */
+function nearest(unfit: readonly Unfit[]): Misfit | null {
+  return misfits.find((misfit) => unfit.some(({ about }) => about === misfit)) ?? null;
+}
+
 /** A node that nothing runs: the answer of every op that might have, so that nobody has to guess. */
-function refuseGap({ node, answers }: Gap, unfit: Gap["answers"], facts: MatrixFacts, model: ModelFacts): never {
+function refuseGap({ node, answers }: Gap, unfit: readonly Unfit[], facts: MatrixFacts, model: ModelFacts): never {
   const all = [...answers, ...unfit].map(({ label, reason }) => ({ label, reason }));
   // Attention that only decodes says nothing about sinks in other steps.
   const relevant = answers.filter(({ about }) => about !== "bucket");
   if (node === "attn" && relevant.length > 0 && relevant.every(({ about }) => about === "feature")) {
     obey({ ...facts, attentionWithoutSinks: true }, model, { answers: all });
   }
+  // Nothing that runs here was even asked: say what keeps from running here what would have been.
+  const would = unfit.filter(({ kernel }) => kernel.descriptor.ops.some((op) => op.covers.includes(node)));
+  if (answers.length === 0) obey({ ...facts, misfit: nearest(would) }, model, { node, answers: all });
   const said = all.map(({ label, reason }) => `${label} ${reason}`);
   fail(
     "KL_PLAN_UNAVAILABLE",

@@ -50,10 +50,24 @@ export interface MachineFacts {
   readonly cuda?: {
     /** The highest CUDA version the driver runs: "13.0". */
     readonly driver: string;
-    /** Of the devices, without repetition: "sm_90a". */
+    /** Whose machine code runs on some device here, without repetition: "sm_90a", "sm_90". */
     readonly architectures: readonly string[];
-    readonly devices: readonly { readonly name: string; readonly architecture: string; readonly memory: number }[];
+    readonly devices: readonly Gpu[];
   };
+  /** GPUs that are not NVIDIA's, by maker and model. */
+  readonly otherGpus?: readonly string[];
+}
+
+export interface Gpu {
+  readonly name: string;
+  /** Compute capability: "9.0". */
+  readonly capability: string;
+  /** What its own machine code is called: "sm_90a". */
+  readonly architecture: string;
+  /** Bytes in all. */
+  readonly memory: number;
+  /** Bytes that nobody uses; absent where that is not known. */
+  readonly available?: number;
 }
 
 /** One variant of one locked package. Several variants of a package may be offered; the device picks. */
@@ -65,6 +79,13 @@ export interface KernelFacts {
   /** Accepted signers: `sha256:<hex of the SPKI>` or issuer + subject. */
   readonly signers: readonly string[];
   readonly descriptor: Variant;
+  /** What the policy permits of this package; default: neither. */
+  readonly permits?: {
+    /** Variants that nobody has run on such a device. */
+    readonly untested: boolean;
+    /** PTX, which the driver compiles at load. */
+    readonly ptx: boolean;
+  };
 }
 
 /** `--kernel NODE=NAME[/PATH]`, taken apart by `parsePin`. */
@@ -79,7 +100,7 @@ export interface Pin {
 }
 
 export interface PlanRequest {
-  /** `cuda` is `cuda:0`. */
+  /** `cuda`, and `auto` with CUDA kernels in the lock: the first device that can. */
   readonly device: "auto" | "cpu" | "cuda" | `cuda:${number}`;
   /** Null: f32 on a CPU, bf16 on a GPU. */
   readonly mode: Mode | null;
@@ -106,7 +127,7 @@ export type Bucket = "decode" | "mixed";
 /**
  * Why an op was chosen. `pinned`: asked for by name. `only_candidate`: no other op here runs these nodes.
  * `longest_cover`: it runs more nodes at once than the others. `made_for_decode`: written for one row a sequence.
- * `cpu_level`: the newest instruction set this machine has. `first_by_name`: equal in all of that.
+ * `cpu_level`: the newest instruction set this machine has. `architecture`: the code closest to this GPU. `first_by_name`: equal in all of that.
  */
 export type ReasonCode =
   | "pinned"
@@ -114,6 +135,7 @@ export type ReasonCode =
   | "longest_cover"
   | "made_for_decode"
   | "cpu_level"
+  | "architecture"
   | "first_by_name";
 
 /** Which op runs a run of nodes, in which layers, for one kind of step. */
@@ -179,6 +201,8 @@ export interface PlannedMemory {
 export interface Plan {
   readonly model: string;
   readonly device: "cpu" | `cuda:${number}`;
+  /** Every visible GPU: why it is the one, or why not. Empty for the CPU. */
+  readonly devices: readonly PlannedDevice[];
   readonly mode: Mode;
   readonly expertLayout: Layout;
   readonly workers: number;
@@ -197,6 +221,13 @@ export interface Plan {
   readonly declined: readonly Declined[];
   readonly conversions: readonly Conversion[];
   readonly memory: PlannedMemory;
+}
+
+export interface PlannedDevice {
+  readonly device: `cuda:${number}`;
+  readonly name: string;
+  readonly chosen: boolean;
+  readonly reason: string;
 }
 
 export type Outcome = "native" | "convert" | "refuse";

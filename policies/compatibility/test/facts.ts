@@ -1,7 +1,15 @@
 /** Facts that tests start from: a small model, a plain machine, and descriptors as the five packages have them. */
 import { abiBuild, type Layout, type OpName, ops } from "@kernlock/kernels/abi";
 import type { Feature, Variant, VariantOp } from "@kernlock/kernels/format";
-import type { KernelFacts, MachineFacts, ModelFacts, PlanRequest } from "../index.ts";
+import {
+  architectureOf,
+  architecturesOf,
+  type Gpu,
+  type KernelFacts,
+  type MachineFacts,
+  type ModelFacts,
+  type PlanRequest,
+} from "../index.ts";
 
 export const model: ModelFacts = {
   name: "small",
@@ -30,9 +38,22 @@ export const machine: MachineFacts = {
 
 export const gpu: NonNullable<MachineFacts["cuda"]> = {
   driver: "13.0",
-  architectures: ["sm_90a"],
-  devices: [{ name: "a GPU", architecture: "sm_90a", memory: 80e9 }],
+  architectures: ["sm_90a", "sm_90f", "sm_90"],
+  devices: [{ name: "a GPU", capability: "9.0", architecture: "sm_90a", memory: 80e9 }],
 };
+
+/** A device of another capability. */
+export const gpuOf = (capability: string, memory = 80e9): Gpu => ({
+  name: `a GPU of ${capability}`,
+  capability,
+  architecture: architectureOf(capability),
+  memory,
+});
+export const gpus = (...devices: Gpu[]): NonNullable<MachineFacts["cuda"]> => ({
+  driver: "13.0",
+  architectures: [...new Set(devices.flatMap((device) => architecturesOf(device.capability)))],
+  devices,
+});
 
 export const request: PlanRequest = {
   device: "auto",
@@ -80,7 +101,8 @@ export function op(name: OpName, facts: OpFacts = {}): VariantOp {
 const digest = (fill: string) => `sha256:${fill.repeat(64)}` as const;
 
 export function kernel(name: string, list: VariantOp[], backend: Variant["backend"] = cpu): KernelFacts {
-  const variant = backend.kind === "cpu" ? `linux-x86_64-cpu-${backend.level.slice(7)}` : "linux-x86_64-cuda-sm90a";
+  const level = backend.kind === "cpu" ? backend.level.slice(7) : backend.architectures.join("").replaceAll("_", "");
+  const variant = `linux-x86_64-${backend.kind}-${level}`;
   return {
     name: `kernlock/${name}`,
     version: "0.1.0",
@@ -95,6 +117,7 @@ export function kernel(name: string, list: VariantOp[], backend: Variant["backen
       abi_build: abiBuild,
       platform: { os: "linux", arch: "x86_64", libc: { family: "glibc", minimum: "2.17" } },
       backend,
+      tested: true,
       files: [{ path: "kernel.so", kind: "shared-object", digest: digest("c"), size: 1 }],
       ops: list,
       license: "Apache-2.0",
