@@ -67,11 +67,14 @@ const mediaTypes: Readonly<Record<Profile, readonly string[]>> = {
   ],
 };
 
-/** Standard base64 with padding, in the one spelling that its bytes have. */
-export const base64 = z
-  .string()
-  .refine((text) => Buffer.from(text, "base64").toString("base64") === text, "not base64")
-  .transform((text) => Buffer.from(text, "base64"));
+/** Standard base64 with padding, in the one spelling that its bytes have; bounded, since parsers of DER recurse. */
+const base64UpTo = (bytes: number) =>
+  z
+    .string()
+    .max(Math.ceil(bytes / 3) * 4)
+    .refine((text) => Buffer.from(text, "base64").toString("base64") === text, "not base64")
+    .transform((text) => Buffer.from(text, "base64"));
+export const base64 = base64UpTo(1 << 16);
 
 /** A 64-bit integer as protobuf's JSON writes it; not below zero. */
 const integer = z
@@ -95,10 +98,10 @@ const entrySchema = z.strictObject({
       checkpoint: z.strictObject({ envelope: z.string() }).optional(),
     })
     .optional(),
-  canonicalizedBody: base64,
+  canonicalizedBody: base64UpTo(limits.bytes),
 });
 
-const certificate = z.strictObject({ rawBytes: base64 });
+const certificate = z.strictObject({ rawBytes: base64UpTo(1 << 14) });
 
 // Both halves of each "one of" are let through here, so that choosing the wrong one gets its own code below.
 const bundleSchema = z.strictObject({
@@ -111,7 +114,7 @@ const bundleSchema = z.strictObject({
     timestampVerificationData: z
       .strictObject({
         rfc3161Timestamps: z
-          .array(z.strictObject({ signedTimestamp: base64 }))
+          .array(z.strictObject({ signedTimestamp: base64UpTo(1 << 14) }))
           .max(limits.entries)
           .optional(),
       })
@@ -119,7 +122,7 @@ const bundleSchema = z.strictObject({
   }),
   dsseEnvelope: z
     .strictObject({
-      payload: base64,
+      payload: base64UpTo(limits.bytes),
       payloadType: z.string(),
       signatures: z.array(z.strictObject({ sig: base64, keyid: z.string().optional() })),
     })

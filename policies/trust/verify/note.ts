@@ -1,4 +1,5 @@
-import { createHash, type KeyObject, verify } from "node:crypto";
+import { createHash, createPublicKey, type KeyObject, verify } from "node:crypto";
+import { fail } from "@kernlock/kernels/format";
 import { refuse } from "./refusal.ts";
 
 /** A signed note (C2SP signed-note): a text, and signatures by names over it. */
@@ -89,6 +90,23 @@ export function cosigners(note: SignedNote, keys: readonly WitnessKey[]): string
       });
     })
     .map(({ name }) => name);
+}
+
+/**
+ * A witness's key as C2SP writes it: `<name>+<hex of its id>+<base64 of 4 and the Ed25519 key>`.
+ * KL_POLICY_KEY: it is not of this form, or the id is another key's.
+ */
+export function parseWitnessKey(text: string): WitnessKey {
+  const [, name, id, encoded = ""] = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/u.exec(text) ?? [];
+  const bytes = Buffer.from(encoded, "base64");
+  if (name !== undefined && bytes.length === 33 && bytes[0] === 4 && bytes.toString("base64") === encoded) {
+    const jwk = { kty: "OKP", crv: "Ed25519", x: bytes.subarray(1).toString("base64url") };
+    const key = { name, publicKey: createPublicKey({ key: jwk, format: "jwk" }) };
+    if (witnessKeyId(key).toString("hex") === id) return key;
+  }
+  return fail("KL_POLICY_KEY", "A witness's key is not one.", {
+    remedy: "Copy it from the witness's own page: <name>+<8 hex digits>+<base64>, of type 4.",
+  });
 }
 
 /** The first four bytes of sha256(name, newline, 4, key), 4 being the type of timestamped Ed25519 cosignatures. */

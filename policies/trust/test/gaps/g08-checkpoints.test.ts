@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parseCheckpoint, parseNote } from "../../verify/note.ts";
+import { parseCheckpoint, parseNote, parseWitnessKey, witnessKeyId } from "../../verify/note.ts";
 import { verifyBundle } from "../../verify.ts";
 import {
   bytesOf,
@@ -11,7 +11,7 @@ import {
   signedAt,
   trustedRoot,
 } from "../authorities/index.ts";
-import { newWitness } from "../authorities/logs.ts";
+import { newWitness, raw } from "../authorities/logs.ts";
 import { codeOf, now } from "../material.ts";
 
 const world = newWorld();
@@ -63,6 +63,24 @@ describe("G8: cosignatures of witnesses are demanded and counted", () => {
     const identities = [identity(root)];
     const bytes = bytesOf(cosigned((note) => stranger.cosign(note, now)));
     expect(codeOf(() => verifyBundle(bytes, { keys: [], identities, now }))).toBe("no refusal");
+  });
+
+  test("a witness's key is read as C2SP writes it", () => {
+    const bytes = Buffer.concat([Buffer.from([4]), raw(one.publicKey)]).toString("base64");
+    const id = witnessKeyId(one).toString("hex");
+    const read = parseWitnessKey(`${one.name}+${id}+${bytes}`);
+    expect(read.name).toBe(one.name);
+    expect(read.publicKey.equals(one.publicKey)).toBe(true);
+    const otherType = Buffer.concat([Buffer.from([1]), raw(one.publicKey)]).toString("base64");
+    for (const text of [
+      "",
+      "a+b",
+      `${one.name}+00000000+${bytes}`,
+      `x+${id}+${bytes}`,
+      `${one.name}+${id}+${otherType}`,
+    ]) {
+      expect(codeOf(() => parseWitnessKey(text))).toBe("KL_POLICY_KEY");
+    }
   });
 
   test("a second signature in the log's name that does not hold spoils the checkpoint", () => {

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { verifySigstore } from "../../sigstore/index.ts";
 import { verifyBundle } from "../../verify.ts";
+import { seq } from "../authorities/der.ts";
 import {
   bytesOf,
   identity,
@@ -24,6 +25,13 @@ const good = newBundle({
 });
 const b64 = (text: string) => Buffer.from(text).toString("base64");
 
+/** DER sequences inside each other, as deep as their lengths allow. */
+function nested(depth: number): Buffer {
+  let der: Buffer = Buffer.alloc(0);
+  for (let i = 0; i < depth && der.length < 65_000; i++) der = seq(der);
+  return der;
+}
+
 /** Each puts something into the bundle on which some parser is known, or likely, to stumble. */
 const hostile: ((bundle: Loose) => void)[] = [
   (b) => (b.verificationMaterial = { publicKey: { hint: "__proto__" } }),
@@ -31,6 +39,11 @@ const hostile: ((bundle: Loose) => void)[] = [
   (b) => (b.verificationMaterial.certificate.rawBytes = ""),
   (b) => (b.verificationMaterial.certificate.rawBytes = "MAA="),
   (b) => (b.verificationMaterial.certificate.rawBytes = Buffer.alloc(100, 0x30).toString("base64")),
+  (b) => (b.verificationMaterial.certificate.rawBytes = nested(4000).toString("base64")),
+  (b) => (b.verificationMaterial.certificate.rawBytes = Buffer.alloc(1 << 20).toString("base64")),
+  (b) =>
+    (b.verificationMaterial.timestampVerificationData.rfc3161Timestamps[0].signedTimestamp =
+      nested(4000).toString("base64")),
   (b) => (b.verificationMaterial.tlogEntries = []),
   (b) => (b.verificationMaterial.timestampVerificationData.rfc3161Timestamps[0].signedTimestamp = ""),
   (b) => (b.verificationMaterial.timestampVerificationData.rfc3161Timestamps[0].signedTimestamp = "MAA="),
