@@ -35,12 +35,12 @@ export function planText(plan: Plan): string {
 /** How the process that ran the kernels was confined. */
 export function confinementText(confinement: Confinement | null): string {
   if (confinement === null) return "confinement: none";
-  const { landlock, seccomp, no_new_privs, capabilities, effort } = confinement;
+  const { landlock, seccomp, no_new_privs, no_capabilities, effort } = confinement;
   const parts: [boolean, string][] = [
     [landlock > 0, `Landlock ${landlock}`],
     [seccomp, "seccomp"],
     [no_new_privs, "no new privileges"],
-    [capabilities, "no capabilities"],
+    [no_capabilities, "no capabilities"],
   ];
   const lacking = parts.filter(([holds]) => !holds).map(([, name]) => name);
   const holding = parts.filter(([holds]) => holds).map(([, name]) => name);

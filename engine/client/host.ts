@@ -154,7 +154,7 @@ export function startHost(fds: readonly number[], events: HostEvents, options: H
 /** Seen from outside, before the first kernel is loaded or soon after. @throws KL_CONFINE_UNAVAILABLE */
 function witnessed(pid: number, effort: Effort): Confinement {
   const seen = witness(pid, effort);
-  if (effort === "best-effort" || (seen.landlock > 0 && seen.seccomp && seen.no_new_privs && seen.capabilities))
+  if (effort === "best-effort" || (seen.landlock > 0 && seen.seccomp && seen.no_new_privs && seen.no_capabilities))
     return seen;
   throw notConfined({ ...seen });
 }

@@ -12,6 +12,5 @@ export interface ConfinementFacts {
 export interface Confinement extends ConfinementFacts {
   readonly effort: Effort;
   readonly no_new_privs: boolean;
-  /** It has none. */
-  readonly capabilities: boolean;
+  readonly no_capabilities: boolean;
 }

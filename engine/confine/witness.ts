@@ -20,7 +20,8 @@ export function witness(pid: number, effort: Effort): Confinement {
     landlock: confinementFacts().landlock,
     seccomp: all("Seccomp", (mode) => mode === "2") && all("Seccomp_filters", (n) => n === "" || Number(n) >= wanted),
     no_new_privs: all("NoNewPrivs", (value) => value === "1"),
-    capabilities: ["CapPrm", "CapEff", "CapBnd", "CapAmb"].every((name) => all(name, (bits) => /^0+$/.test(bits))),
+    // The bounding set says what a program could give; with no_new_privs none can give anything.
+    no_capabilities: ["CapInh", "CapPrm", "CapEff", "CapAmb"].every((name) => all(name, (bits) => /^0+$/.test(bits))),
   };
 }
 
