@@ -5,7 +5,7 @@ import { parseBundle } from "../verify/bundle.ts";
 import { type Leaf, readLeaf } from "../verify/certificate.ts";
 import { type Claim, prove } from "../verify/prove.ts";
 import { bounded, refuse } from "../verify/refusal.ts";
-import { parseTrustedRoot, type TrustedRoot } from "../verify/root.ts";
+import { parseRoot, type TrustedRoot } from "../verify/root.ts";
 import { readStatement } from "../verify/statement.ts";
 import type { LoggedEntry, TrustedTime } from "../verify/types.ts";
 import { type Artifact, digestOfArtifact, messageContent } from "./content.ts";
@@ -84,7 +84,7 @@ function checkIdentity(leaf: Leaf, { identity, issuer }: { identity: string; iss
 
 /** A trusted root as Sigstore publishes it. KL_ROOT_*. */
 export function parseSigstoreRoot(bytes: Uint8Array): TrustedRoot {
-  return parseTrustedRoot(bytes, "sigstore");
+  return parseRoot(bytes, "sigstore");
 }
 
 /** A public key in SPKI PEM. KL_BUNDLE_KEY. */

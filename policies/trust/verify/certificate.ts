@@ -25,8 +25,6 @@ export interface Leaf {
   readonly san: string;
   /** The identity provider that Fulcio saw. */
   readonly issuer: string;
-  readonly notBefore: Date;
-  readonly notAfter: Date;
 }
 
 /**
@@ -44,8 +42,6 @@ export function readLeaf(der: Buffer): Leaf {
     publicKey: certificate.publicKey,
     san: readName(extensions.get(oid.subjectAltName)),
     issuer: readIssuer(extensions),
-    notBefore: certificate.validFromDate,
-    notAfter: certificate.validToDate,
   };
 }
 

@@ -78,18 +78,19 @@ export function isSignedBy(
   return claimed.length > 0 && claimed.every(holds);
 }
 
-/** Names of the witnesses among `keys` whose cosignature holds; each counts once. */
+/** The witnesses among `keys` whose cosignature holds. Each key counts once, under however many names it is listed. */
 export function cosigners(note: SignedNote, keys: readonly WitnessKey[]): string[] {
-  return keys
-    .filter((key) => {
-      const id = witnessKeyId(key);
-      return note.signatures.some(({ name, hint, bytes }) => {
-        if (name !== key.name || !hint.equals(id) || bytes.length !== 72) return false;
-        const message = `cosignature/v1\ntime ${bytes.readBigUInt64BE(0)}\n${note.text}`;
-        return verify(null, Buffer.from(message), key.publicKey, bytes.subarray(8));
-      });
-    })
-    .map(({ name }) => name);
+  const found = new Map<string, string>();
+  for (const key of keys) {
+    const id = witnessKeyId(key);
+    const signed = note.signatures.some(({ name, hint, bytes }) => {
+      if (name !== key.name || !hint.equals(id) || bytes.length !== 72) return false;
+      const message = `cosignature/v1\ntime ${bytes.readBigUInt64BE(0)}\n${note.text}`;
+      return verify(null, Buffer.from(message), key.publicKey, bytes.subarray(8));
+    });
+    if (signed) found.set(rawEd25519(key.publicKey).toString("hex"), key.name);
+  }
+  return [...found.values()];
 }
 
 /**

@@ -43,11 +43,13 @@ export function lintTrustedRoot(bytes: Uint8Array): RootProblem[] {
   return read.raw === undefined ? read.problems : lint(read.raw);
 }
 
-/**
- * A trusted root without problems, or its first problem thrown, with all of them in the details. Only in the profile
- * `sigstore` may one key have several roles.
- */
-export function parseTrustedRoot(bytes: Uint8Array, profile: Profile = "kernlock"): TrustedRoot {
+/** A trusted root without problems, or its first problem thrown, with all of them in the details. */
+export function parseTrustedRoot(bytes: Uint8Array): TrustedRoot {
+  return parseRoot(bytes, "kernlock");
+}
+
+/** The same; in the profile `sigstore` one key may have several roles. */
+export function parseRoot(bytes: Uint8Array, profile: Profile): TrustedRoot {
   const { json, raw, problems } = readRoot(bytes);
   const all = raw === undefined ? problems : lint(raw);
   const found = profile === "kernlock" ? all : all.filter(({ code }) => code !== "KL_ROOT_ROLE");

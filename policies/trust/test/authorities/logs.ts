@@ -138,16 +138,21 @@ export function newLog(name: string, kind: "ed25519" | "p256" = "ed25519"): Test
 
 export interface TestWitness {
   readonly name: string;
+  readonly privateKey: KeyObject;
   readonly publicKey: KeyObject;
   cosign(note: string, at: Date): string;
 }
 
 /** A witness that cosigns checkpoints (C2SP tlog-cosignature v1). */
-export function newWitness(name: string): TestWitness {
-  const { privateKey, publicKey } = generateKeyPairSync("ed25519");
+export function newWitness(
+  name: string,
+  pair: { privateKey: KeyObject; publicKey: KeyObject } = generateKeyPairSync("ed25519"),
+): TestWitness {
+  const { privateKey, publicKey } = pair;
   const id = sha256(Buffer.from(`${name}\n\u0004`), raw(publicKey)).subarray(0, 4);
   return {
     name,
+    privateKey,
     publicKey,
     cosign(note, at) {
       const seconds = Math.floor(at.getTime() / 1000);

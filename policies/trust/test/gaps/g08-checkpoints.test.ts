@@ -59,6 +59,26 @@ describe("G8: cosignatures of witnesses are demanded and counted", () => {
     expect(judged(cosigned(extra), 2)).toBe(code);
   });
 
+  test("a witness that is listed twice, or under two names, counts once", () => {
+    const alias = newWitness("w.example/alias", one);
+    for (const keys of [
+      [one, one],
+      [one, alias],
+    ]) {
+      const identities = [identity(root, { demand: { witnesses: { threshold: 2, keys } } })];
+      const bytes = bytesOf(cosigned((note) => one.cosign(note, now) + alias.cosign(note, now)));
+      expect(codeOf(() => verifyBundle(bytes, { keys: [], identities, now }))).toBe("KL_BUNDLE_WITNESSES");
+    }
+  });
+
+  test("who demands witnesses demands an entry for them to sign", () => {
+    const stamps = (signature: Buffer) => [world.tsa.stamp(signature, signedAt)];
+    const demand = { logEntries: 0, witnesses: { threshold: 1, keys: [one] } };
+    const identities = [identity(root, { demand })];
+    const bytes = bytesOf(newBundle({ leaf, stamps }));
+    expect(codeOf(() => verifyBundle(bytes, { keys: [], identities, now }))).toBe("KL_BUNDLE_LOG_MISSING");
+  });
+
   test("and signatures by unknown keys are passed over where no witness is demanded", () => {
     const identities = [identity(root)];
     const bytes = bytesOf(cosigned((note) => stranger.cosign(note, now)));
