@@ -61,19 +61,29 @@ function run(command: string, input: Uint8Array): Promise<string> {
         reject(error);
       }
     };
-    const child = spawn("/bin/sh", ["-c", command], { stdio: ["pipe", "pipe", "inherit"] });
-    const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
+    // A process group of its own, so that what the shell started ends with it.
+    const child = spawn("/bin/sh", ["-c", command], { stdio: ["pipe", "pipe", "inherit"], detached: true });
+    const stop = (): void => {
+      try {
+        if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+      } catch {
+        // It has ended by itself.
+      }
+    };
+    const timer = setTimeout(stop, timeoutMs);
     let output = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      if (output.length > maxOutput) return;
       output += text;
-      if (output.length > maxOutput) child.kill("SIGKILL");
+      if (output.length > maxOutput) stop();
     });
     // A command that does not read its input all the same may sign; whether it did is seen by the signature.
     child.stdin.on("error", () => {});
     child.on("error", () => attempt("could not be started"));
     child.on("close", (status, signal) => {
       clearTimeout(timer);
-      if (status === 0 && output.length <= maxOutput) resolve(output);
+      if (output.length > maxOutput) attempt("printed more than a signature");
+      else if (status === 0) resolve(output);
       else attempt(signal === null ? `ended with ${status}` : `was stopped by ${signal}`);
     });
     child.stdin.end(input);
