@@ -10,7 +10,7 @@ import {
   parseLock,
 } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts } from "@kernlock/policies/compatibility";
-import type { Policy } from "@kernlock/policies/trust";
+import { type Policy, permits } from "@kernlock/policies/trust";
 import { auditLogPath } from "./audit.ts";
 import { readPolicies, rememberVerdicts } from "./policies.ts";
 import { type Project, readProjectFile } from "./project.ts";
@@ -29,7 +29,7 @@ export function readPolicy(project: Project): Policy {
 }
 
 /** What the planner must know of every locked variant, from the cache alone: no native code, nothing sealed. */
-export async function lockedKernelFacts(lock: Lock, cache: Cache): Promise<KernelFacts[]> {
+export async function lockedKernelFacts(lock: Lock, cache: Cache, policy: Policy): Promise<KernelFacts[]> {
   const facts: KernelFacts[] = [];
   for (const [name, kernel] of Object.entries(lock.kernels)) {
     for (const variant of kernel.variants) {
@@ -39,6 +39,7 @@ export async function lockedKernelFacts(lock: Lock, cache: Cache): Promise<Kerne
         digest: variant.manifest.digest,
         signers: kernel.signers,
         descriptor: parseVariant(await cache.read(variant.config)),
+        permits: permits(policy, name),
       });
     }
   }
@@ -52,7 +53,7 @@ export async function readLocked(
   const lock = readLock(project);
   const policy = readPolicy(project);
   const cache = openCache(project.cache);
-  return { lock, policy, policyPath: project.policy, cache, facts: await lockedKernelFacts(lock, cache) };
+  return { lock, policy, policyPath: project.policy, cache, facts: await lockedKernelFacts(lock, cache, policy) };
 }
 
 /** Verifies and seals what a lock pins. Every load, and every refusal, leaves a line in the audit log. */

@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { confinementFacts, demandConfinement, readMachineFacts } from "@kernlock/engine";
 import { modelFacts, openModel } from "@kernlock/engine/model";
 import { KernlockError } from "@kernlock/kernels/format";
-import { assertVerified, type Lock, openCache, verifyLocked } from "@kernlock/loader";
-import { type KernelFacts, type MachineFacts, plan } from "@kernlock/policies/compatibility";
+import { assertVerified, openCache, verifyLocked } from "@kernlock/loader";
+import { fitsMachine, type KernelFacts, type MachineFacts, plan } from "@kernlock/policies/compatibility";
 import type { Command } from "commander";
 import { collect, command, withProject } from "../command.ts";
 import { asKernlockError } from "../errors.ts";
@@ -100,8 +100,8 @@ async function checkProject(
     return [undefined, "every pinned file, signature and rule holds"] as const;
   });
   const kernels = await attempt("kernels", checks, async () => {
-    const facts = await lockedKernelFacts(lock, cache);
-    return [facts, kernelsText(lock, facts)] as const;
+    const facts = await lockedKernelFacts(lock, cache, policy);
+    return [facts, kernelsText(facts, machine)] as const;
   });
   if (kernels === undefined) return;
   for (const path of options.model ?? [])
@@ -152,14 +152,19 @@ async function attempt<T>(
 
 function machineText(machine: MachineFacts): string {
   const { cpu, memory, libc } = machine;
-  const gpus = machine.cuda?.devices
-    .map((device) => `${device.name} (${device.architecture}, ${bytesText(device.memory)})`)
-    .join(", ");
+  const gpus = machine.cuda?.devices.map((gpu, i) => {
+    const free = gpu.available === undefined ? "" : `${bytesText(gpu.available)} of `;
+    return `gpu       cuda:${i} ${gpu.name}, compute capability ${gpu.capability} (${gpu.architecture}), ${free}${bytesText(gpu.memory)} available`;
+  });
+  const none = ["gpu       no CUDA driver: CUDA kernels cannot run here"];
+  const others = (machine.otherGpus ?? []).map((gpu) => `gpu       ${gpu}: no kernels for this maker's GPUs`);
   return [
     `machine   ${machine.os} ${machine.arch}, ${libc.family} ${libc.version}`,
     `cpu       ${cpu.model}, ${cpu.level}, ${cpu.cores} cores`,
     `memory    ${bytesText(memory.available)} of ${bytesText(memory.total)} available`,
-    `gpu       ${gpus ?? "no CUDA driver: CUDA kernels cannot run here"}`,
+    ...(machine.cuda === undefined ? [] : [`driver    runs CUDA up to ${machine.cuda.driver}`]),
+    ...(gpus ?? none),
+    ...others,
     "",
   ].join("\n");
 }
@@ -169,9 +174,20 @@ function checkText({ name, ok, text, error }: Check): string {
   return `${ok ? "ok  " : "NO  "}  ${name}: ${error === undefined ? text : `[${error.code}] ${text}`}\n${remedy}`;
 }
 
-function kernelsText(lock: Lock, facts: readonly KernelFacts[]): string {
-  const variants = facts.map((kernel) => `${kernel.name} ${kernel.version} ${kernel.descriptor.variant}`);
-  return `${Object.keys(lock.kernels).length} packages: ${variants.join("; ")}`;
+/** Every locked variant: whether it can run on this machine, and where it cannot, why. */
+function kernelsText(facts: readonly KernelFacts[], machine: MachineFacts): string {
+  const devices = ["cpu", ...(machine.cuda?.devices.map((_, i) => `cuda:${i}`) ?? [])] as ("cpu" | `cuda:${number}`)[];
+  const lines = facts.map((kernel) => {
+    const { backend, variant } = kernel.descriptor;
+    const places = devices.filter((device) => (device === "cpu") === (backend.kind === "cpu"));
+    const answers = places.map((device) => ({ device, answer: fitsMachine(kernel, machine, device) }));
+    const runs = answers.flatMap(({ device, answer }) => (answer.supported ? [device] : []));
+    const reasons = new Set(answers.flatMap(({ answer }) => (answer.supported ? [] : [answer.reason])));
+    const why = reasons.size === 0 ? "needs a GPU with a CUDA driver" : [...reasons].join("; ");
+    const verdict = runs.length > 0 ? `runs on ${runs.join(", ")}` : `cannot run here: ${why}`;
+    return `\n          ${kernel.name} ${kernel.version} ${variant} ${verdict}`;
+  });
+  return `${new Set(facts.map(({ name }) => name)).size} packages${lines.join("")}`;
 }
 
 function cacheText(folder: string): string {

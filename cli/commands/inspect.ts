@@ -44,10 +44,11 @@ export function inspectCommand(): Command {
 export async function planOrRefusal(model: Model, options: ProjectOptions & PlanFlags): Promise<Plan | KernlockError> {
   try {
     const project = findProject(options);
-    const kernels = await lockedKernelFacts(readLock(project), openCache(project.cache));
+    const policy = readPolicy(project);
+    const kernels = await lockedKernelFacts(readLock(project), openCache(project.cache), policy);
     const request = planRequest(
       options,
-      readPolicy(project),
+      policy,
       kernels.map((kernel) => kernel.name),
     );
     return plan({ model: modelFacts(model), machine: readMachineFacts(), kernels, request });

@@ -24,12 +24,13 @@ export function planCommand(): Command {
       ),
     async ({ output, options }) => {
       const project = findProject(options);
-      const kernels = await lockedKernelFacts(readLock(project), openCache(project.cache));
+      const policy = readPolicy(project);
+      const kernels = await lockedKernelFacts(readLock(project), openCache(project.cache), policy);
       const model = openModel(options.model);
       try {
         const request = planRequest(
           options,
-          readPolicy(project),
+          policy,
           kernels.map((kernel) => kernel.name),
         );
         const result = plan({ model: modelFacts(model), machine: readMachineFacts(), kernels, request });

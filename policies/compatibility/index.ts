@@ -2,6 +2,7 @@
  * Which kernels run a model on a machine, and what is refused: pure judgement over facts that are handed in.
  */
 
+export { fitsMachine } from "./candidates.ts";
 export { architectureOf, architecturesOf, capabilityNumber, ptxRunsOn, runsOn } from "./gpu.ts";
 export { type MatrixFacts, type MatrixRow, matrix, renderMatrix, scaleRow } from "./matrix.ts";
 export { parsePin } from "./pins.ts";

@@ -9,7 +9,7 @@ export { fingerprintOf, isSupportedKey, trustedKey } from "./keys.ts";
 export { approvalSubject, approvalType, checkApproval } from "./policy/approval.ts";
 export { type Finding, lintPolicy } from "./policy/lint.ts";
 export { policyJsonSchema } from "./policy/schema.ts";
-export { allowedLibraries, allPolicies, narrow, parsePolicy, policyDigest, withDocuments } from "./policy.ts";
+export { allowedLibraries, allPolicies, narrow, parsePolicy, permits, policyDigest, withDocuments } from "./policy.ts";
 export type {
   AcceptedStatement,
   Authority,

@@ -324,3 +324,12 @@ export function allowedLibraries(policy: Policy, name: string): readonly string[
   }
   return allowed;
 }
+
+/** What every rule about a package permits of its variants; nothing where no rule speaks. */
+export function permits(policy: Policy, name: string): { untested: boolean; ptx: boolean } {
+  const rules = allPolicies(policy)
+    .flatMap((one) => one.rules)
+    .filter((rule) => rule.mode === "enforce" && matches(rule.match, name));
+  const all = (of: (rule: Rule) => boolean): boolean => rules.length > 0 && rules.every(of);
+  return { untested: all((rule) => rule.untestedVariants), ptx: all((rule) => rule.ptx) };
+}
