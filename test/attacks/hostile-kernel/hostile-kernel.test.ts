@@ -20,6 +20,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { defaultRequest, readMachineFacts } from "@kernlock/engine";
 import { openModel } from "@kernlock/engine/model";
+import { addonPath } from "@kernlock/engine/native";
 import type { KernlockError } from "@kernlock/kernels/format";
 import { type Loaded, loadKernels, openCache, parseLock } from "@kernlock/loader";
 import { parsePolicy } from "@kernlock/policies/trust";
@@ -44,6 +45,7 @@ const countSignal = (): void => {
 };
 
 beforeAll(async () => {
+  addonPath();
   process.on("SIGUSR2", countSignal);
   server = createServer((socket) => {
     connections += 1;
