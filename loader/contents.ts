@@ -3,13 +3,12 @@ import { checkVariantManifest, type KernelIndex, parseKernelIndex, parseVariantM
 import {
   type AcceptedStatement,
   assertAllowed,
+  contentsOf,
   describeBundle,
   type Evidence,
   judge,
   type KernelFacts,
-  type PayloadKind,
   type Policy,
-  type VariantFacts,
   type Verdict,
 } from "@kernlock/policies/trust";
 import type { Cache } from "./cache.ts";
@@ -101,18 +100,8 @@ export function kernelFacts(kernel: ReadKernel, locked: Pick<LockedKernel, "inde
     variants: kernel.variants.map(({ locked: { key, manifest }, variant }) => ({
       key,
       manifest: manifest.digest,
-      contents: variantContents(variant),
+      contents: contentsOf(variant),
     })),
-  };
-}
-
-/** What rules about the kernel itself ask for. */
-function variantContents({ backend, files, license }: Variant): NonNullable<VariantFacts["contents"]> {
-  const kinds: readonly PayloadKind[] = ["shared-object", "device-image"];
-  return {
-    payloads: kinds.filter((kind) => files.some((file) => file.kind === kind)),
-    ptx: backend.kind === "cuda" && backend.ptx.length > 0,
-    license,
   };
 }
 

@@ -1,6 +1,7 @@
 export { advisoriesType, feedSubject } from "./advisories/feeds.ts";
 export { revocationsType } from "./advisories/revocations.ts";
 export { bundleMediaType, createBundle, payloadType } from "./create.ts";
+export { contentsOf } from "./judge/contents.ts";
 export { describeBundle } from "./judge/describe.ts";
 export { auditType, provenanceType, sbomType, testType, vsaType } from "./judge/evidence.ts";
 export { breakGlassType, exceptionType, waivable } from "./judge/waivers.ts";

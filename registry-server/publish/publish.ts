@@ -23,6 +23,7 @@ import {
 } from "@kernlock/kernels/oci";
 import {
   assertAllowed,
+  contentsOf,
   type Evidence,
   judge,
   type KernelFacts,
@@ -85,7 +86,7 @@ export function createPublisher(context: Context): Publisher {
         for (const file of variant.variant.files) reached.add(file.digest);
       }
       const evidence = await readEvidence(repository, [digest, ...variants.map((v) => v.manifest)], reached);
-      const verdict = await decide(request, index, digest, evidence);
+      const verdict = await decide(request, index, digest, variants, evidence);
 
       const publishedAt = context.now().toISOString();
       const card = await readCard(variants);
@@ -225,6 +226,7 @@ export function createPublisher(context: Context): Publisher {
     request: PublishRequest,
     index: KernelIndex,
     digest: Digest,
+    variants: readonly PublishedVariant[],
     evidence: readonly Evidence[],
   ): Promise<Verdict> {
     const kernel: KernelFacts = {
@@ -232,7 +234,8 @@ export function createPublisher(context: Context): Publisher {
       version: index.version,
       index: digest,
       source: { repository: index.source, revision: index.revision },
-      variants: index.variants.map((v) => ({ key: v.variant, manifest: v.manifest.digest })),
+      license: index.licenses,
+      variants: variants.map(({ key, manifest, variant }) => ({ key, manifest, contents: contentsOf(variant) })),
     };
     const own = parsePolicy((await records.namespace(request.namespace))!.policy);
     const policies: Policy[] = context.policy === undefined ? [own] : [context.policy, own];

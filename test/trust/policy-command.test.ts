@@ -57,7 +57,13 @@ test("test compares each case's verdict with what it expects", async () => {
         version: "1.0.0",
         index: subject.digest,
         source,
-        variants: [{ key: "linux-x86_64-cpu-v3", manifest }],
+        variants: [
+          {
+            key: "linux-x86_64-cpu-v3",
+            manifest,
+            contents: { payloads: ["shared-object"], ptx: false, license: "MIT" },
+          },
+        ],
       },
       evidence,
       expect: "allowed",

@@ -49,12 +49,11 @@ function checkPayloads(allowed: readonly string[], { variants }: KernelFacts): P
   return null;
 }
 
-/** PTX is declared in variant.json, which callers that know no contents have not read: then there is nothing to load. */
 function checkPtx({ variants }: KernelFacts): Problem | null {
-  const bad = variants.find(({ contents }) => contents?.ptx === true);
-  return bad === undefined
-    ? null
-    : problem("KL_VERDICT_PTX", `The variant ${bad.key} holds PTX, which the driver would compile.`);
+  const bad = variants.find(({ contents }) => contents?.ptx !== false);
+  if (bad === undefined) return null;
+  const what = bad.contents === undefined ? "may hold" : "holds";
+  return problem("KL_VERDICT_PTX", `The variant ${bad.key} ${what} PTX, which the driver would compile.`);
 }
 
 function checkMinimum(minimum: string, { version }: KernelFacts): Problem | null {

@@ -7,6 +7,11 @@ function facts(contents: Partial<NonNullable<VariantFacts["contents"]>> = {}, li
   const all = { payloads: ["shared-object" as const], ptx: false, license: "Apache-2.0", ...contents };
   return { ...kernel, license, variants: kernel.variants.map((variant) => ({ ...variant, contents: all })) };
 }
+/** Nobody has read its variant.json. */
+const unknown: KernelFacts = {
+  ...kernel,
+  variants: kernel.variants.map(({ key, manifest }) => ({ key, manifest })),
+};
 const of = (rule: string, given: KernelFacts) => outcome(policyWith(rule), [], { kernel: given });
 
 describe("licences", () => {
@@ -17,7 +22,7 @@ describe("licences", () => {
     expect(of(rule, facts({ license: "LicenseRef-Private" }))).toBe("KL_VERDICT_LICENSE");
     expect(of(rule, facts({ license: "Apache-2.0 AND MIT" }))).toBe("KL_VERDICT_LICENSE");
   });
-  test("that are not known are refused", () => expect(of(rule, kernel)).toBe("KL_VERDICT_LICENSE"));
+  test("that are not known are refused", () => expect(of(rule, unknown)).toBe("KL_VERDICT_LICENSE"));
 });
 
 describe("payload kinds", () => {
@@ -27,12 +32,13 @@ describe("payload kinds", () => {
     expect(of(rule, facts())).toBe("KL_VERDICT_PAYLOAD");
     expect(of(rule, facts({ payloads: ["device-image", "shared-object"] }))).toBe("KL_VERDICT_PAYLOAD");
   });
-  test("that are not known are refused", () => expect(of(rule, kernel)).toBe("KL_VERDICT_PAYLOAD"));
+  test("that are not known are refused", () => expect(of(`${rule}\nptx: true`, unknown)).toBe("KL_VERDICT_PAYLOAD"));
 });
 
 test("PTX is refused unless a rule allows it", () => {
   expect(of("", facts({ ptx: true }))).toBe("KL_VERDICT_PTX");
   expect(of("ptx: false", facts({ ptx: true }))).toBe("KL_VERDICT_PTX");
+  expect(of("", unknown)).toBe("KL_VERDICT_PTX");
   expect(of("ptx: true", facts({ ptx: true }))).toBe("allowed");
 });
 

@@ -27,14 +27,16 @@ export const source = {
   revision: "0123456789abcdef0123456789abcdef01234567",
 };
 
+const contents = { payloads: ["shared-object"], ptx: false, license: "Apache-2.0" } as const;
+
 export const kernel: KernelFacts = {
   name: "acme/norm",
   version: "1.2.3",
   index: digestOf("the index"),
   source,
   variants: [
-    { key: "linux-x86_64-cpu-v3", manifest: digestOf("the v3 manifest") },
-    { key: "linux-x86_64-cpu-v4", manifest: digestOf("the v4 manifest") },
+    { key: "linux-x86_64-cpu-v3", manifest: digestOf("the v3 manifest"), contents },
+    { key: "linux-x86_64-cpu-v4", manifest: digestOf("the v4 manifest"), contents },
   ],
 };
 
