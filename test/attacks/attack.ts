@@ -33,6 +33,8 @@ export interface Twist {
   readonly version?: string;
   /** The shared object of cpu-v3. */
   readonly payload?: Uint8Array;
+  /** A device image: then the hostile variant is a CUDA one, cuda-sm90a, beside cpu-v4. */
+  readonly image?: Uint8Array;
   readonly config?: Edit;
   readonly manifest?: Edit;
   readonly index?: Edit;

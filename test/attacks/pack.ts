@@ -1,5 +1,5 @@
 /** Makes a package with something wrong in it: all of it hashed and signed as if it were right. */
-import { type Digest, digestOf, mediaTypes } from "@kernlock/kernels/format";
+import { type Digest, digestOf, mediaTypes, type Variant } from "@kernlock/kernels/format";
 import { createBundle, fingerprintOf, type Signer } from "@kernlock/policies/trust";
 import { harmless, library } from "../../kernels/inspect/test/craft.ts";
 import { makePackage, statement } from "../../registry-server/test/material.ts";
@@ -7,6 +7,7 @@ import type { Attached, Edit, Keys, Loose, Twist } from "./attack.ts";
 
 export const v3 = "linux-x86_64-cpu-v3";
 export const v4 = "linux-x86_64-cpu-v4";
+export const cuda = "linux-x86_64-cuda-sm90a";
 export const now = new Date("2026-11-24T12:00:00Z");
 
 export interface Pack {
@@ -40,25 +41,34 @@ export function applied(edit: Edit | undefined, bytes: Uint8Array, at: string): 
 
 export async function makePack(keys: Keys, twist: Twist = {}): Promise<Pack> {
   const { good, other } = libraries();
-  const payloads: Record<string, Uint8Array> = { [v3]: twist.payload ?? good, [v4]: other };
+  // The hostile variant, and one beside it.
+  const target = twist.image ? cuda : v3;
+  const payloads: Record<string, Uint8Array> = { [target]: twist.image ?? twist.payload ?? good, [v4]: other };
   const base = makePackage({
     name: twist.name ?? "acme/norm",
     version: twist.version ?? "1.0.0",
-    variants: [v3, v4],
+    variants: twist.image ? [v4, cuda] : [v3, v4],
     payload: good,
     change: (variant) => ({
       ...variant,
       platform: { ...variant.platform, libc: { family: "glibc", minimum: "2.40" } },
+      ...(variant.variant === cuda ? onGpu(variant) : {}),
       files: variant.files.map((file) =>
-        file.kind === "shared-object" ? { ...file, ...sizeAndDigest(payloads[variant.variant]!) } : file,
+        file.kind === "shared-object"
+          ? {
+              ...file,
+              kind: variant.variant === cuda ? "device-image" : "shared-object",
+              ...sizeAndDigest(payloads[variant.variant]!),
+            }
+          : file,
       ),
     }),
   });
   const honest = base.variants.map(({ key, config }) => ({ key, files: JSON.parse(config.toString()).files }));
   const variants = base.variants.map(({ key, config, manifest }) => {
-    const changed = applied(atV3(twist.config), config, key);
+    const changed = applied(only(target)(twist.config), config, key);
     const rehashed = applied((m) => Object.assign(m.config, sizeAndDigest(changed)), manifest, key);
-    return { key, config: changed, manifest: applied(atV3(twist.manifest), rehashed, key) };
+    return { key, config: changed, manifest: applied(only(target)(twist.manifest), rehashed, key) };
   });
   const index = applied(
     (document, at) => {
@@ -93,8 +103,23 @@ const only = (wanted: string) => (edit: Edit | undefined) =>
   edit === undefined || edit.length > 1
     ? edit
     : (document: Loose, at: string) => (at === wanted ? edit(document, at) : undefined);
-const atV3 = only(v3);
 const atIndex = only("index");
+
+/** One op of a device image, whose launch is what the crafted cubin takes. */
+function onGpu(variant: Variant): Pick<Variant, "backend" | "ops"> {
+  const step = {
+    file: "norm.so",
+    entry: "add",
+    grid: [[], [], []] as [[], [], []],
+    block: [128, 1, 1] as [number, number, number],
+    shared_bytes: 0,
+    params: [{ kind: "null" as const }, { kind: "constant" as const, type: "i32" as const, value: 1 }],
+  };
+  return {
+    backend: { kind: "cuda", architectures: ["sm_90a"], ptx: [], driver: "13.0" },
+    ops: variant.ops.map((op) => ({ ...op, path: "cuda", launch: { absent_rows: "untouched", steps: [step] } })),
+  };
+}
 
 function lockOf(
   pack: Pack,
@@ -117,7 +142,7 @@ function lockOf(
       bundle: sizeAndDigest(bundle),
     };
   });
-  const order = (s: (typeof statements)[number]) => `${s.variant ?? ""} ${s.payload}`;
+  const order = (s: (typeof statements)[number]) => `${s.variant ?? ""} ${s.payload} ${s.bundle.digest}`;
   return {
     version: pack.version,
     index: sizeAndDigest(pack.index),

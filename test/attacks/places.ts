@@ -27,7 +27,7 @@ import {
   startRegistry,
 } from "../../registry-server/test/material.ts";
 import type { Attached, Keys, Twist } from "./attack.ts";
-import { contents, makePack, now, type Pack, sizeAndDigest, v3, v4 } from "./pack.ts";
+import { contents, makePack, now, type Pack, sizeAndDigest } from "./pack.ts";
 
 export type Place = "publish" | "lock" | "fetch" | "verify" | "load";
 export type Server = RegistryServer;
@@ -66,13 +66,14 @@ async function outcome(act: () => Promise<unknown>, state: () => readonly string
   return { code, before, after: state() };
 }
 
-/** Every file below a folder with its digest. */
+/** Everything below a folder: files with their digest, links with their target, and what else there is by its kind. */
 export function digestsBelow(folder: string): string[] {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => !entry.isDirectory())
-    .map(({ parentPath, name }) => {
-      const path = join(parentPath, name);
-      return `${path} ${digestOf(readFileSync(path))}`;
+    .map((entry) => {
+      const path = join(entry.parentPath, entry.name);
+      if (entry.isFile()) return `${path} ${digestOf(readFileSync(path))}`;
+      if (entry.isSymbolicLink()) return `${path} -> ${readlinkSync(path)}`;
+      return `${path} ${entry.isDirectory() ? "folder" : "special"}`;
     })
     .sort();
 }
@@ -122,7 +123,12 @@ async function atVerifyOrLoad(place: "verify" | "load", twist: Twist, keys: Keys
     const onSealed = twist.onSealed && (() => twist.onSealed?.(pathOf, pack));
     const loaded = await loadKernels({
       ...request,
-      machine: { ...machine, libc: { family: "glibc", version: "2.41" }, ...twist.machine },
+      machine: {
+        ...machine,
+        libc: { family: "glibc", version: "2.41" },
+        ...(twist.image ? gpu : {}),
+        ...twist.machine,
+      },
       names: [pack.name],
       ...(onSealed ? { onSealed } : {}),
     });
@@ -130,6 +136,8 @@ async function atVerifyOrLoad(place: "verify" | "load", twist: Twist, keys: Keys
   };
   return outcome(act, () => [...digestsBelow(folder), ...memoryFiles()]);
 }
+
+const gpu = { cuda: { architectures: ["sm_90a"], driver: "13.0" } };
 
 /** A registry that serves whatever it has. */
 async function liar(
@@ -167,7 +175,7 @@ async function atLock(twist: Twist, keys: Keys): Promise<Outcome> {
   const manifest: Manifest = {
     version: 1,
     registry: client.origin,
-    variants: [v3, v4],
+    variants: pack.variants.map(({ key }) => key),
     kernels: { [pack.name]: "*" },
   };
   const act = async () => {

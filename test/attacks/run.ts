@@ -9,7 +9,7 @@ import { attempt, honestPolicy, type Place, registryState, serverFor } from "./p
 export const keys: Keys = { publisher: newKey(), other: newKey(), auditor: newKey(), second: newKey() };
 
 /** With this set to a file's name, what refuses is written there instead of being compared: to write new cases. */
-const found = process.env.ATTACKS_FOUND === undefined ? undefined : ([] as string[]);
+const found = process.env.ATTACKS_FOUND ? ([] as string[]) : undefined;
 
 export function runAttacks(title: string, attacks: readonly Attack[]): void {
   describe(title, () => {

@@ -233,12 +233,7 @@ const rows: Row[] = [
     "KL_VERDICT_SCOPE",
     parameters((p) => Object.assign(p, { scope: "variant", variant: v3 })),
   ],
-  [
-    "own",
-    "the other variant's name over this variant's digest",
-    "KL_VERDICT_SCOPE",
-    { statement: (s, at) => (at === v3 ? (s.predicate.buildDefinition.externalParameters.variant = v4) : 0) },
-  ],
+  ["own", "the other variant's name over this variant's digest", "KL_VERDICT_SCOPE", { statement: otherVariant }],
   ["own", "a statement about another version", "KL_VERDICT_PARAMETERS", parameters((p) => (p.version = "0.9.0"))],
   ["own", "a statement about another package", "KL_VERDICT_PARAMETERS", parameters((p) => (p.package = "acme/other"))],
   [
@@ -326,6 +321,10 @@ function slack(bundle: Loose): void {
   const at = key.hint.indexOf("=") - 1;
   const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   key.hint = key.hint.slice(0, at) + alphabet[alphabet.indexOf(key.hint[at]) + 1] + key.hint.slice(at + 1);
+}
+
+function otherVariant(document: Loose, at: string): void {
+  if (at === v3) document.predicate.buildDefinition.externalParameters.variant = v4;
 }
 
 function flipped(bundle: Loose): void {
