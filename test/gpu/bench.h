@@ -123,6 +123,7 @@ struct Runner {
   Model& model;
   Step& s;
   bool pdl, dense = false;
+  uint32_t mask = ~0u;  // which ops of a step launch dependently: 1 qkv, 2 attention, 4 o_proj, 8 router, 16 experts, 32 the rest
 
   void must(kl_status status, const char* what) {
     if (status != KL_OK) {
@@ -137,12 +138,12 @@ struct Runner {
   void embed() {
     kl_embed_args a = {};
     a.stream_dtype = KL_BF16, a.tokens = s.tokens, a.hidden = hidden, a.vocab = vocab, a.row_seq = s.row_seq, a.token_ids = s.ids, a.weight = model.embedding, a.out = s.stream;
-    must(l.core.run(d, KL_OP_EMBED, a, pdl), "embed");
+    must(l.core.run(d, KL_OP_EMBED, a, pdl && mask & 32), "embed");
   }
   void norm() {
     kl_rmsnorm_args a = {};
     a.dtype = a.stream_dtype = KL_BF16, a.tokens = s.tokens, a.hidden = hidden, a.eps = 1e-5f, a.row_seq = s.row_seq, a.x = s.stream, a.weight = model.final_norm, a.out = s.normed;
-    must(l.norm.run(d, KL_OP_RMSNORM, a, pdl), "rmsnorm");
+    must(l.norm.run(d, KL_OP_RMSNORM, a, pdl && mask & 32), "rmsnorm");
   }
   void qkv(const Layer& w) {
     kl_qkv_rope_kv_args a = {};
@@ -156,7 +157,7 @@ struct Runner {
     a.dtype = a.kv_dtype = a.stream_dtype = KL_BF16, a.tokens = s.tokens, a.hidden = hidden, a.heads = heads, a.kv_heads = kv_heads, a.head_dim = 64, a.eps = 1e-5f, a.rope_scale = 1.35f;
     a.block_table_stride = s.stride, a.row_seq = s.row_seq, a.positions = s.positions, a.block_table = s.table[0], a.x = s.stream, a.norm_weight = w.norm, a.weight = w.qkv;
     a.bias = w.qkv_bias, a.inv_freq = model.inv, a.q = s.q, a.kv = w.kv;
-    must(l.core.run(d, KL_OP_NORM_QKV_ROPE_KV, a, pdl), "norm_qkv");
+    must(l.core.run(d, KL_OP_NORM_QKV_ROPE_KV, a, pdl && mask & 1), "norm_qkv");
   }
   template <class A>
   void attention_args(A& a, const Layer& w, uint32_t window_) {
@@ -168,7 +169,7 @@ struct Runner {
     if (s.tokens == s.seqs) {
       kl_attn_decode_args a = {};
       attention_args(a, w, window_);
-      must(l.attention.run(d, KL_OP_ATTN_DECODE, a, pdl), "attn_decode");
+      must(l.attention.run(d, KL_OP_ATTN_DECODE, a, pdl && mask & 2), "attn_decode");
     } else {
       kl_attn_prefill_args a = {};
       attention_args(a, w, window_);
@@ -179,13 +180,13 @@ struct Runner {
   void o_proj(const Layer& w) {
     kl_o_proj_residual_args a = {};
     a.dtype = a.stream_dtype = KL_BF16, a.tokens = s.tokens, a.in_features = attention_width, a.out_features = hidden, a.row_seq = s.row_seq, a.x = s.attended, a.weight = w.o, a.bias = w.o_bias, a.stream = s.stream;
-    must(l.core.run(d, KL_OP_O_PROJ_RESIDUAL, a, pdl), "o_proj");
+    must(l.core.run(d, KL_OP_O_PROJ_RESIDUAL, a, pdl && mask & 4), "o_proj");
   }
   void norm_router(const Layer& w) {
     kl_norm_router_args a = {};
     a.dtype = a.stream_dtype = KL_BF16, a.tokens = s.tokens, a.hidden = hidden, a.experts = experts, a.top_k = top_k, a.eps = 1e-5f, a.row_seq = s.row_seq, a.x = s.stream;
     a.norm_weight = w.norm2, a.weight = w.router, a.bias = w.router_bias, a.normed = s.normed, a.expert_ids = s.expert_ids, a.expert_weights = s.expert_weights;
-    must(l.core.run(d, KL_OP_NORM_ROUTER, a, pdl), "norm_router");
+    must(l.core.run(d, KL_OP_NORM_ROUTER, a, pdl && mask & 8), "norm_router");
   }
   void moe(const Layer& w) {
     kl_moe_residual_args a = {};
@@ -193,19 +194,19 @@ struct Runner {
     a.layout = dense ? KL_LAYOUT_BF16_ROWS : KL_LAYOUT_MXFP4_TILES, a.row_seq = s.row_seq, a.x = s.normed, a.expert_ids = s.expert_ids, a.expert_weights = s.expert_weights;
     a.up_weight = dense ? static_cast<void*>(w.up_dense) : w.up, a.down_weight = dense ? static_cast<void*>(w.down_dense) : w.down, a.up_bias = w.up_bias, a.down_bias = w.down_bias, a.stream = s.stream;
     workspace(a);
-    must((dense ? l.megablocks : l.mxfp4).run(d, KL_OP_MOE_RESIDUAL, a, pdl), "moe");
+    must((dense ? l.megablocks : l.mxfp4).run(d, KL_OP_MOE_RESIDUAL, a, pdl && mask & 16), "moe");
   }
   void lm_head() {
     kl_lm_head_args a = {};
     a.dtype = KL_BF16, a.rows = s.rows, a.hidden = hidden, a.vocab = vocab, a.sample_rows = s.sample_rows, a.x = s.normed, a.weight = model.head, a.logits = s.logits;
-    must(l.core.run(d, KL_OP_LM_HEAD, a, pdl), "lm_head");
+    must(l.core.run(d, KL_OP_LM_HEAD, a, pdl && mask & 32), "lm_head");
   }
   void sample() {
     kl_sample_args a = {};
     a.rows = s.rows, a.vocab = vocab, a.sample_rows = s.sample_rows, a.logits = s.logits, a.temperature = s.temperature, a.top_p = s.top_p, a.top_k = s.sample_top_k;
     a.seeds = s.seeds, a.counters = s.counters, a.token_ids = s.token_ids, a.logprobs = s.logprobs;
     workspace(a);
-    must(l.core.run(d, KL_OP_SAMPLE, a, pdl), "sample");
+    must(l.core.run(d, KL_OP_SAMPLE, a, pdl && mask & 32), "sample");
   }
   void layer(uint32_t i) {
     const Layer& w = model.layer[i];
@@ -308,6 +309,14 @@ inline void one(Device& d, check::Libraries& l, Model& model, uint32_t seqs, uin
   const double a = plain.time([&] { plain.step(); }, 11), b = run.time([&] { run.step(); }, 11);
   printf("  step: floor %.0f us (%.0f tok/s), graph %.0f us (%.0f tok/s), graph + PDL %.0f us (%.0f tok/s, %.0f %% of the floor)\n", total_floor, 1e6 * t / total_floor, a, 1e6 * t / a, b,
          1e6 * t / b, 100 * total_floor / b);
+  if (small) {
+    printf("  step by which ops launch dependently:");
+    for (uint32_t mask : {0u, 32u, 1u, 2u, 4u, 8u, 16u, 7u, 15u, 47u, 21u, 53u}) {
+      run.mask = mask;
+      printf(" %u: %.0f", mask, run.time([&] { run.step(); }, 7));
+    }
+    printf("\n");
+  }
   fflush(stdout);
   s.m.clear();
 }

@@ -1,14 +1,14 @@
 // Experts for up to 8 tokens, without routing passes: weights of the chosen experts stream through shared memory once.
 //
-// Fifteen warps share every item by columns; each has its own ring of bulk copies, so nothing waits for anything but bytes. Tokens
-// are the 8 columns (up) or the first 8 rows (down) of the tensor cores' tiles: row i of x is token i, chosen or not.
+// One warp fills a ring with whole strips by bulk copies; fifteen share each of them by columns. Tokens are the 8 columns (up) or
+// the first 8 rows (down) of the tensor cores' tiles: row i of x is token i, chosen or not.
 #pragma once
 #include "cuda/grouped.cuh"
 #include "params.h"
 
 namespace kl {
 
-constexpr int direct_warps = 15, direct_threads = direct_warps * 32, direct_tiles = 3, direct_tokens = 8;
+constexpr int direct_warps = 15, direct_consumers = direct_warps * 32, direct_threads = direct_consumers + 32, direct_tiles = 3, direct_tokens = 8;
 constexpr int direct_most_stages = 8, direct_most_strips = 4, most_experts = 256;
 
 struct Chosen {
@@ -70,19 +70,16 @@ __device__ __forceinline__ uint32_t h_place(uint32_t k) {
 __device__ __forceinline__ void direct_up(const DirectParams& p) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ Chosen chosen;
-  __shared__ uint64_t full[direct_warps][direct_most_stages];
+  __shared__ uint64_t full[direct_most_stages], empty[direct_most_stages];
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const uint32_t row_tiles = p.hidden / 64, share = (row_tiles + direct_warps - 1) / direct_warps;
   const uint32_t first_tile = min(warp * share, row_tiles), tiles = min(share, row_tiles - first_tile);
-  const uint32_t strip_bytes = share * tile_bytes, stage_bytes = 2 * strip_bytes;
-  uint8_t* ring = shared + warp * p.stages * stage_bytes;
-  float* sums = reinterpret_cast<float*>(shared + direct_warps * p.stages * stage_bytes);
+  const uint32_t strip_bytes = row_tiles * tile_bytes, stage_bytes = 2 * strip_bytes;
+  float* sums = reinterpret_cast<float*>(shared + p.stages * stage_bytes);
   const uint32_t item_sums = direct_warps * p.tokens * 16;
-  if (lane == 0) {
-    for (uint32_t s = 0; s < p.stages; ++s) barrier_init(&full[warp][s], 1);
-    barrier_init_fence();
-  }
-  __syncwarp();
+  const uint32_t blocks = p.intermediate / 8;
+  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, 1), barrier_init(empty + threadIdx.x, direct_warps), barrier_init_fence();
+  __syncthreads();
   pdl_wait();
   // Only now: the next launch (down) reads the router's results before its own wait, and may since they are complete here.
   pdl_launch();
@@ -98,24 +95,25 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
     }
   }
   find_chosen(p, chosen);
-
-  const uint32_t blocks = p.intermediate / 8, items = chosen.count * blocks;
+  const uint32_t items = chosen.count * blocks;
   const uint32_t begin = uint64_t(items) * blockIdx.x / gridDim.x, end = uint64_t(items) * (blockIdx.x + 1) / gridDim.x;
-  const uint64_t policy = evict_first();
-  const auto fetch = [&](uint32_t item, uint32_t s) {  // one lane
-    const uint32_t expert = chosen.active[item / blocks] - p.expert_begin;
-    const uint8_t* from = p.up + ((uint64_t(expert) * blocks + item % blocks) * 2 * row_tiles + first_tile) * tile_bytes;
-    const uint32_t bytes = tiles * tile_bytes;
-    barrier_expect(&full[warp][s], 2 * bytes);
-    bulk_copy(ring + s * stage_bytes, from, bytes, &full[warp][s], policy);
-    bulk_copy(ring + s * stage_bytes + strip_bytes, from + row_tiles * tile_bytes, bytes, &full[warp][s], policy);
-  };
-  if (lane == 0 && tiles > 0) {
-    for (uint32_t s = 0; s < p.stages && begin + s < end; ++s) fetch(begin + s, s);
+
+  if (warp == direct_warps) {
+    if (lane != 0 || begin == end) return;
+    const uint64_t policy = evict_first();
+    uint32_t s = 0, phase = 1, a = begin / blocks, block = begin % blocks;
+    for (uint32_t item = begin; item < end; ++item) {
+      barrier_wait(empty + s, phase);  // the first turn passes at once
+      barrier_expect(full + s, stage_bytes);
+      bulk_copy(shared + s * stage_bytes, p.up + (uint64_t(chosen.active[a] - p.expert_begin) * blocks + block) * stage_bytes, stage_bytes, full + s, policy);
+      if (++block == blocks) block = 0, ++a;
+      if (++s == p.stages) s = 0, phase ^= 1;
+    }
+    return;
   }
 
   // A single group of items: each thread has at most one result, whose bias can come early.
-  const bool single = end - begin <= p.group && (end - begin) * p.tokens * 8 <= direct_threads;
+  const bool single = end - begin <= p.group && (end - begin) * p.tokens * 8 <= direct_consumers;
   const auto bias_at = [&](uint32_t item, uint32_t pair) {
     const uint32_t expert = chosen.active[item / blocks] - p.expert_begin;
     return reinterpret_cast<const uint32_t*>(p.up_bias) + uint64_t(expert) * p.intermediate + item % blocks * 8 + pair;
@@ -129,9 +127,9 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
     float* group_sums = sums + buffer * p.group * item_sums;
     for (uint32_t n = 0; n < here; ++n) {
       float d[2][4] = {};
-      if (tiles > 0) {
-        barrier_wait(&full[warp][s], phase);
-        const uint8_t* stage = ring + s * stage_bytes;
+      {
+        barrier_wait(full + s, phase);
+        const uint8_t* stage = shared + s * stage_bytes + first_tile * tile_bytes;
 #pragma unroll
         for (int j = 0; j < direct_tiles; ++j) {
           if (uint32_t(j) < tiles) {
@@ -145,8 +143,7 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
           }
         }
         __syncwarp();
-        const uint32_t next = start + n + p.stages;
-        if (lane == 0 && next < end) fetch(next, s);
+        if (lane == 0) barrier_arrive(empty + s);
         if (++s == p.stages) s = 0, phase ^= 1;
       }
       float* to = group_sums + n * item_sums + warp * p.tokens * 16;
@@ -155,8 +152,8 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
         to[(2 * t + 1) * 16 + g] = d[0][1] + d[1][1], to[(2 * t + 1) * 16 + 8 + g] = d[0][3] + d[1][3];
       }
     }
-    __syncthreads();
-    for (uint32_t i = threadIdx.x; i < here * p.tokens * 8; i += direct_threads) {
+    named_barrier(1, direct_consumers);
+    for (uint32_t i = threadIdx.x; i < here * p.tokens * 8; i += direct_consumers) {
       const uint32_t n = i / (p.tokens * 8), token = i / 8 % p.tokens, pair = i % 8;
       const uint32_t item = start + n, expert = chosen.active[item / blocks];
       uint32_t slot = 0;
@@ -180,17 +177,14 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ Chosen chosen;
   __shared__ float weights[direct_tokens * 8];
-  __shared__ uint64_t full[direct_warps][direct_most_stages];
+  __shared__ uint64_t full[direct_most_stages], empty[direct_most_stages];
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const uint32_t row_tiles = p.intermediate / 64, share = (row_tiles + direct_warps - 1) / direct_warps;
   const uint32_t first_tile = min(warp * share, row_tiles), tiles = min(share, row_tiles - first_tile);
-  const uint32_t stage_bytes = share * tile_bytes, all_strips = p.hidden / 8;
-  uint8_t* ring = shared + warp * p.stages * stage_bytes;
-  float* sums = reinterpret_cast<float*>(shared + direct_warps * p.stages * stage_bytes);  // [warp, strip, token, 8]
-  if (lane == 0) {
-    for (uint32_t s = 0; s < p.stages; ++s) barrier_init(&full[warp][s], 1);
-    barrier_init_fence();
-  }
+  const uint32_t stage_bytes = row_tiles * tile_bytes, all_strips = p.hidden / 8;
+  float* sums = reinterpret_cast<float*>(shared + p.stages * stage_bytes);  // [warp, strip, token, 8]
+  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, 1), barrier_init(empty + threadIdx.x, direct_warps), barrier_init_fence();
+  __syncthreads();
   pdl_launch();
   // Before the wait: the router is complete, because `up` lets this launch start only after its own wait.
   find_chosen(p, chosen);
@@ -198,34 +192,44 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
 
   const uint32_t strip = blockIdx.x * p.strips_per_block, strips = min(p.strips_per_block, all_strips - strip);
   const uint32_t items = chosen.count * strips;
-  const uint64_t policy = evict_first();
-  const auto fetch = [&](uint32_t item, uint32_t s) {  // one lane
-    const uint32_t expert = chosen.active[item / strips] - p.expert_begin;
-    const uint8_t* from = p.down + ((uint64_t(expert) * all_strips + strip + item % strips) * row_tiles + first_tile) * tile_bytes;
-    barrier_expect(&full[warp][s], tiles * tile_bytes);
-    bulk_copy(ring + s * stage_bytes, from, tiles * tile_bytes, &full[warp][s], policy);
-  };
-  if (lane == 0 && tiles > 0) {
-    for (uint32_t s = 0; s < p.stages && s < items; ++s) fetch(s, s);
+  for (uint32_t i = threadIdx.x; i < chosen.count; i += direct_threads) {  // biases are constant: they may be on their way already
+    const uint16_t* bias = p.down_bias + uint64_t(chosen.active[i] - int(p.expert_begin)) * p.hidden + strip * 8;
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(bias));
+  }
+  if (warp == direct_warps) {
+    if (lane == 0) {
+      const uint64_t policy = evict_first();
+      uint32_t s = 0, phase = 1, a = 0, n = 0;
+      for (uint32_t item = 0; item < items; ++item) {
+        barrier_wait(empty + s, phase);
+        barrier_expect(full + s, stage_bytes);
+        bulk_copy(shared + s * stage_bytes, p.down + (uint64_t(chosen.active[a] - p.expert_begin) * all_strips + strip + n) * stage_bytes, stage_bytes, full + s, policy);
+        if (++n == strips) n = 0, ++a;
+        if (++s == p.stages) s = 0, phase ^= 1;
+      }
+    }
+    __syncwarp();
+    pdl_wait();
+    return;
   }
   pdl_wait();
-  __syncthreads();
-  // The first result of each thread: what the stream holds, and the experts' biases by weight.
-  const auto base_of = [&](uint32_t i) {
-    const uint32_t token = i / 8 % p.tokens, row = (strip + i / (p.tokens * 8)) * 8 + i % 8;
-    float sum = p.accumulate ? load_stream(p.out, uint64_t(token) * p.hidden + row, p.stream_f32) : 0;
-#pragma unroll 4
-    for (uint32_t slot = 0; slot < p.top_k; ++slot) {
-      const int id = chosen.ids[token * p.top_k + slot];
-      if (id >= 0) sum += weights[token * p.top_k + slot] * to_float(p.down_bias[uint64_t(id - int(p.expert_begin)) * p.hidden + row]);
-    }
-    return sum;
-  };
-  const float early_base = threadIdx.x < strips * p.tokens * 8 ? base_of(threadIdx.x) : 0;
+  named_barrier(1, direct_consumers);
+  // The first result's old value, in flight from here on.
+  const auto place_of = [&](uint32_t i) { return uint64_t(i / 8 % p.tokens) * p.hidden + (strip + i / (p.tokens * 8)) * 8 + i % 8; };
+  const bool has_result = threadIdx.x < strips * p.tokens * 8;
+  const float early_old = has_result && p.accumulate ? load_stream(p.out, place_of(threadIdx.x), p.stream_f32) : 0;
+  // Few tokens: h comes into shared memory at once, instead of a wait per expert.
+  const uint16_t* rows = p.h;
+  if (p.staged) {
+    uint4* to = reinterpret_cast<uint4*>(sums + direct_warps * direct_most_strips * p.tokens * 8);
+    for (uint32_t i = threadIdx.x; i < p.tokens * p.top_k * p.intermediate / 8; i += direct_consumers) to[i] = reinterpret_cast<const uint4*>(p.h)[i];
+    named_barrier(1, direct_consumers);
+    rows = reinterpret_cast<const uint16_t*>(to);
+  }
 
   float total[direct_most_strips][2] = {};
-  uint32_t s = 0, phase = 0, item = 0;
-  for (uint32_t a = 0; a < chosen.count && tiles > 0; ++a) {
+  uint32_t s = 0, phase = 0;
+  for (uint32_t a = 0; a < chosen.count; ++a) {
     const int expert = chosen.active[a];
     uint32_t slot = p.top_k;
     if (g < p.tokens) {
@@ -239,15 +243,15 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
     for (int j = 0; j < direct_tiles; ++j) {
       h[j][0] = h[j][1] = make_uint4(0, 0, 0, 0);
       if (mine && uint32_t(j) < tiles) {
-        const uint4* from = reinterpret_cast<const uint4*>(p.h + (uint64_t(g) * p.top_k + slot) * p.intermediate + (first_tile + j) * 64 + t * 16);
+        const uint4* from = reinterpret_cast<const uint4*>(rows + (uint64_t(g) * p.top_k + slot) * p.intermediate + (first_tile + j) * 64 + t * 16);
         h[j][0] = from[0], h[j][1] = from[1];
       }
     }
 #pragma unroll
     for (int n = 0; n < direct_most_strips; ++n) {
       if (uint32_t(n) < strips) {
-        barrier_wait(&full[warp][s], phase);
-        const uint8_t* stage = ring + s * stage_bytes;
+        barrier_wait(full + s, phase);
+        const uint8_t* stage = shared + s * stage_bytes + first_tile * tile_bytes;
         float d[2][4] = {};
 #pragma unroll
         for (int j = 0; j < direct_tiles; ++j) {
@@ -262,8 +266,7 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
           }
         }
         __syncwarp();
-        if (lane == 0 && item + p.stages < items) fetch(item + p.stages, s);
-        ++item;
+        if (lane == 0) barrier_arrive(empty + s);
         if (++s == p.stages) s = 0, phase ^= 1;
         total[n][0] += weight * (d[0][0] + d[1][0]);
         total[n][1] += weight * (d[0][1] + d[1][1]);
@@ -277,14 +280,23 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
           make_float2(total[n][0], total[n][1]);
     }
   }
-  __syncthreads();
-  for (uint32_t i = threadIdx.x; i < strips * p.tokens * 8; i += direct_threads) {
+  named_barrier(1, direct_consumers);
+  for (uint32_t i = threadIdx.x; i < strips * p.tokens * 8; i += direct_consumers) {
     const uint32_t n = i / (p.tokens * 8), token = i / 8 % p.tokens, r = i % 8, row = (strip + n) * 8 + r;
     if (p.row_seq[token] < 0) continue;
     float sum = 0;
 #pragma unroll
     for (int w = 0; w < direct_warps; ++w) sum += sums[((w * direct_most_strips + n) * p.tokens + token) * 8 + r];
-    sum = sum * tile_unit + (i < direct_threads ? early_base : base_of(i));
+    sum *= tile_unit;
+    float bias[8];
+#pragma unroll
+    for (uint32_t slot = 0; slot < 8; ++slot) {
+      const int id = slot < p.top_k ? chosen.ids[token * p.top_k + slot] : -1;
+      bias[slot] = id >= 0 ? weights[token * p.top_k + slot] * to_float(p.down_bias[uint64_t(id - int(p.expert_begin)) * p.hidden + row]) : 0;
+    }
+#pragma unroll
+    for (uint32_t slot = 0; slot < 8; ++slot) sum += bias[slot];
+    if (p.accumulate) sum += i < direct_consumers ? early_old : load_stream(p.out, place_of(i), p.stream_f32);
     const uint64_t at = uint64_t(token) * p.hidden + row;
     if (p.accumulate) {
       store_stream(p.out, at, sum, p.stream_f32);

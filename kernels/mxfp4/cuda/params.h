@@ -17,7 +17,7 @@ struct DirectParams {
   uint16_t* h;  // [tokens, top_k, intermediate], a tile's columns in the order in which lanes hold them
   void* out;
   uint32_t tokens, top_k, hidden, intermediate, expert_begin, expert_end;
-  uint32_t stages, group, strips_per_block, accumulate, stream_f32;
+  uint32_t stages, group, strips_per_block, accumulate, stream_f32, staged;
   float alpha, limit;
 };
 

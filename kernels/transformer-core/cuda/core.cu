@@ -24,16 +24,17 @@ extern "C" __global__ void __launch_bounds__(128) embed(const __grid_constant__ 
   }
 }
 
-#define GEMV(name, kind, chunks)                                                                          \
+#define GEMV(name, kind, chunks, normed)                                                                          \
   extern "C" __global__ void __launch_bounds__(gemv_threads, 2) name(const __grid_constant__ GemvParams p) { \
-    gemv<kind, chunks>(p);                                                                                \
+    gemv<kind, chunks, normed>(p);                                                                                \
   }
-GEMV(gemv_qkv_5, Output::qkv, 5)
-GEMV(gemv_act_5, Output::act, 5)
-GEMV(gemv_act_6, Output::act, 6)
-GEMV(gemv_residual_5, Output::residual, 5)
-GEMV(gemv_residual_6, Output::residual, 6)
-GEMV(gemv_logits_5, Output::logits, 5)
+GEMV(gemv_qkv_5, Output::qkv, 5, false)
+GEMV(gemv_norm_qkv_5, Output::qkv, 5, true)
+GEMV(gemv_act_5, Output::act, 5, false)
+GEMV(gemv_act_6, Output::act, 6, false)
+GEMV(gemv_residual_5, Output::residual, 5, false)
+GEMV(gemv_residual_6, Output::residual, 6, false)
+GEMV(gemv_logits_5, Output::logits, 5, false)
 
 #define GEMM(name, kind, tokens, features, stages, blocks)                                                                          \
   extern "C" __global__ void __launch_bounds__(tokens * 2 + 32, blocks) name(const __grid_constant__ GemmParams p) { \

@@ -20,8 +20,8 @@ __device__ __forceinline__ uint32_t unit_row(uint32_t unit, uint32_t n) {
 
 // What a result's thread can read before the sums are there: bias, the stream's old values, the place in the cache.
 struct Early {
-  float bias[2], old[2], sine, cosine;
-  uint16_t* at;
+  float bias[2], old[2], inverse;
+  int position, page;
 };
 template <Output kind>
 __device__ __forceinline__ Early load_early(const Epilogue& e, uint32_t token, int seq, uint32_t unit, uint32_t pair) {
@@ -29,20 +29,8 @@ __device__ __forceinline__ Early load_early(const Epilogue& e, uint32_t token, i
   Early early = {};
   if (e.bias != nullptr) early.bias[0] = to_float(e.bias[row]), early.bias[1] = to_float(e.bias[next]);
   if constexpr (kind == Output::qkv) {
-    const int position = e.positions[token];
-    const uint32_t head = row / 64, i = row % 64;
-    early.cosine = 1;
-    if (head < e.heads + e.kv_heads) {
-      sincosf(float(position) * e.inv_freq[i], &early.sine, &early.cosine);
-      early.sine *= e.rope_scale, early.cosine *= e.rope_scale;
-    }
-    if (head < e.heads) {
-      early.at = static_cast<uint16_t*>(e.out) + (uint64_t(token) * e.heads + head) * 64 + i;
-    } else {
-      const uint32_t which = head >= e.heads + e.kv_heads, kv_head = head - e.heads - which * e.kv_heads;
-      const int page = e.block_table[uint64_t(seq) * e.block_table_stride + position / 64];
-      if (page >= 0) early.at = e.kv + (((uint64_t(page) * 2 + which) * e.kv_heads + kv_head) * 64 + position % 64) * 64 + i;
-    }
+    early.position = e.positions[token];
+    early.inverse = e.inv_freq[row % 64];
   } else if constexpr (kind == Output::residual) {
     const uint64_t at = uint64_t(token) * e.features + row;
     early.old[0] = load_stream(e.out, at, e.stream_f32), early.old[1] = load_stream(e.out, at + 1, e.stream_f32);
@@ -54,9 +42,25 @@ template <Output kind>
 __device__ __forceinline__ void store_pair(const Epilogue& e, const Early& early, uint32_t token, uint32_t unit, uint32_t pair, float a, float b) {
   a += early.bias[0], b += early.bias[1];
   if constexpr (kind == Output::qkv) {
-    if (early.at == nullptr) return;
-    early.at[0] = to_bf16(a * early.cosine - b * early.sine);
-    early.at[32] = to_bf16(b * early.cosine + a * early.sine);
+    const uint32_t row = unit_row<kind>(unit, 2 * pair), head = row / 64, i = row % 64;
+    if (head < e.heads + e.kv_heads) {
+      float sine, cosine;
+      sincosf(float(early.position) * early.inverse, &sine, &cosine);
+      sine *= e.rope_scale, cosine *= e.rope_scale;
+      const float rotated = a * cosine - b * sine;
+      b = b * cosine + a * sine;
+      a = rotated;
+    }
+    uint16_t* at;
+    if (head < e.heads) {
+      at = static_cast<uint16_t*>(e.out) + (uint64_t(token) * e.heads + head) * 64 + i;
+    } else {
+      if (early.page < 0) return;
+      const uint32_t which = head >= e.heads + e.kv_heads, kv_head = head - e.heads - which * e.kv_heads;
+      at = e.kv + (((uint64_t(early.page) * 2 + which) * e.kv_heads + kv_head) * 64 + early.position % 64) * 64 + i;
+    }
+    at[0] = to_bf16(a);
+    at[32] = to_bf16(b);
   } else {
     const uint64_t at = uint64_t(token) * e.features + unit * 8 + 2 * pair;
     if constexpr (kind == Output::residual) {
@@ -77,7 +81,7 @@ __device__ __forceinline__ void store_pair(const Epilogue& e, const Early& early
 constexpr int gemv_warps = 11, gemv_threads = 384;
 
 // max_chunks: the most 32-column chunks of half a row that one warp holds. A stage of the ring is half of a unit's 8 rows.
-template <Output kind, int max_chunks>
+template <Output kind, int max_chunks, bool normed>
 __device__ __forceinline__ void gemv(const GemvParams& p) {
   extern __shared__ __align__(128) uint8_t shared[];
   __shared__ float squares[gemv_warps * 8];
@@ -116,7 +120,7 @@ __device__ __forceinline__ void gemv(const GemvParams& p) {
   }
 
   const uint32_t item = threadIdx.x, item_unit = item / (tokens * 4), item_token = item / 4 % tokens, item_pair = item % 4;
-  if (p.norm_weight != nullptr) {  // constant: before the wait
+  if constexpr (normed) {  // constant: before the wait
     for (uint32_t i = threadIdx.x; i < p.depth / 8; i += gemv_warps * 32) {
       reinterpret_cast<uint4*>(norm_weight)[i] = reinterpret_cast<const uint4*>(p.norm_weight)[i];
     }
@@ -124,8 +128,6 @@ __device__ __forceinline__ void gemv(const GemvParams& p) {
   pdl_wait();
   const int mapped = g < tokens ? p.rows[g] : -1;
   const int item_row = item_unit < 6 ? p.rows[item_token] : -1;
-  Early early = {};
-  if (item_row >= 0 && item_unit < min(group, count)) early = load_early<kind>(p.epilogue, item_token, item_row, first + item_unit, item_pair);
   const uint64_t row = uint64_t(p.gather ? max(mapped, 0) : g) * p.depth;
   uint4 x[2][max_chunks];
 #pragma unroll
@@ -134,12 +136,15 @@ __device__ __forceinline__ void gemv(const GemvParams& p) {
     for (int j = 0; j < max_chunks; ++j) {
       const uint32_t c = warp + j * gemv_warps, chunk = q * half + c;
       x[q][j] = make_uint4(0, 0, 0, 0);
-      if (mapped >= 0 && c < half && chunk < chunks && !p.x_f32) {
+      if (mapped >= 0 && c < half && chunk < chunks && !(normed && p.x_f32)) {
         x[q][j] = *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(p.x) + row + chunk * 32 + t * 8);
       }
     }
   }
-  if (p.norm_weight != nullptr) {
+  // In flight beside x; first used when the sums are there.
+  Early early = {};
+  if (item_row >= 0 && item_unit < min(group, count)) early = load_early<kind>(p.epilogue, item_token, item_row, first + item_unit, item_pair);
+  if constexpr (normed) {
     float square = 0;
     if (p.x_f32) {
       for (uint32_t chunk = warp; chunk < chunks && mapped >= 0; chunk += gemv_warps) {
@@ -189,11 +194,20 @@ __device__ __forceinline__ void gemv(const GemvParams& p) {
     }
   }
 
+  if constexpr (kind == Output::qkv) {
+    if (item_row >= 0 && item_unit < min(group, count)) {
+      early.page = p.epilogue.block_table[uint64_t(item_row) * p.epilogue.block_table_stride + early.position / 64];
+    }
+  }
+
   uint32_t buffer = 0, s = 0, phase = 0;
   for (uint32_t begin = 0; begin < count; begin += group, buffer ^= 1) {
     const uint32_t here = min(group, count - begin);
     const bool mine = item_unit < here && item_row >= 0;
     if (mine && begin > 0) early = load_early<kind>(p.epilogue, item_token, item_row, first + begin + item_unit, item_pair);
+    if constexpr (kind == Output::qkv) {
+      if (mine && begin > 0) early.page = p.epilogue.block_table[uint64_t(item_row) * p.epilogue.block_table_stride + early.position / 64];
+    }
     float* group_sums = sums + buffer * (3 * gemv_warps * 8) * tokens;
     for (uint32_t u = 0; u < here; ++u) {
       float d[2][4] = {};

@@ -11,6 +11,7 @@ constexpr uint32_t block_shared = 224 * 1024;
 enum Kernel : uint32_t {
   embed_kernel,
   gemv_qkv_5,
+  gemv_norm_qkv_5,
   gemv_act_5,
   gemv_act_6,
   gemv_residual_5,
@@ -31,7 +32,7 @@ enum Kernel : uint32_t {
   router_many_kernel,
 };
 constexpr KernelInfo kernels[] = {
-    {"embed", 0},          {"gemv_qkv_5", block_shared},      {"gemv_act_5", block_shared},
+    {"embed", 0},          {"gemv_qkv_5", block_shared},      {"gemv_norm_qkv_5", block_shared}, {"gemv_act_5", block_shared},
     {"gemv_act_6", block_shared}, {"gemv_residual_5", block_shared}, {"gemv_residual_6", block_shared},
     {"gemv_logits_5", block_shared}, {"router", 64 * 1024},   {"residual", 0},
     {"sample", 0},         {"copy_rows", 0},                  {"transpose_experts", 0},
@@ -125,7 +126,7 @@ kl_status norm_qkv_rope_kv(const Instance& i, const Launcher& launch, const kl_n
   GemvParams p = {};
   p.x = a.x, p.x_f32 = a.stream_dtype == KL_F32, p.norm_weight = a.norm_weight, p.eps = a.eps;
   p.weight = a.weight, p.rows = a.row_seq, p.tokens = a.tokens, p.depth = a.hidden, p.epilogue = qkv_epilogue(a);
-  return gemv(launch, gemv_qkv_5, gemv_qkv_5, p, (a.heads + 2 * a.kv_heads) * 64);
+  return gemv(launch, gemv_norm_qkv_5, gemv_norm_qkv_5, p, (a.heads + 2 * a.kv_heads) * 64);
 }
 
 kl_status project(const Instance& i, const Launcher& launch, uint32_t dtype, uint32_t tokens, uint32_t depth, uint32_t features,
