@@ -4,6 +4,8 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
 mkdir -p .build/gpu
+KERNLOCK_CUDA=$(npm run --silent toolchain -- nvcc)/nvidia/cu13
+export KERNLOCK_CUDA
 [ $# -gt 0 ] || set -- transformer-core liger-rmsnorm fa3-sinks megablocks-moe mxfp4
 for package in "$@"; do
   source=$(ls kernels/$package/cuda/*.cu)

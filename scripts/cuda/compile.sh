@@ -4,5 +4,6 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
 arch=${3:-90a}
-.build/cuda/toolkit/nvidia/cu13/bin/nvcc -std=c++20 -O3 -gencode=arch=compute_$arch,code=sm_$arch \
+toolkit=${KERNLOCK_CUDA:-$(npm run --silent toolchain -- nvcc)/nvidia/cu13}
+"$toolkit/bin/nvcc" -std=c++20 -O3 -gencode=arch=compute_$arch,code=sm_$arch \
   -Xptxas -v -I kernels/include -I kernels/abi -I kernels/abi/generated -cubin -o "$2" "$1"
