@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { startHost } from "../client/host.ts";
 import { allowedToHost, confinementFacts, spawnConfined, starterPath, witness } from "../confine/index.ts";
+import { createTemplateRenderer, loadTokenizer, openModel } from "../model/index.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kernlock-confine-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -151,6 +152,20 @@ test("a host that has not confined itself yet is not taken for one that has", as
   // The starter's part holds; the filter of the second step is not there.
   expect(witness(host.pid, "required")).toMatchObject({ no_new_privs: true, no_capabilities: true, seccomp: false });
 });
+
+test("a renderer has taken from itself what it needs no more before it sees a template", async () => {
+  const model = openModel(join(import.meta.dirname, "../../models/dictionary"));
+  onTestFinished(() => model.close());
+  await using renderer = await createTemplateRenderer(model, loadTokenizer(model)!);
+  const [pid] = childrenThatRun("template-process");
+  expect(witness(pid!, "required")).toMatchObject({ no_new_privs: true, no_capabilities: true, seccomp: true });
+  expect((await renderer.render({ messages: [{ role: "user", content: "hello" }] })).text).toContain("hello");
+});
+
+function childrenThatRun(module: string): number[] {
+  const children = readFileSync(`/proc/self/task/${process.pid}/children`, "utf8").trim().split(" ");
+  return children.map(Number).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(module));
+}
 
 test("a host whose starter refuses says why", async () => {
   const ended = Promise.withResolvers<unknown>();
