@@ -47,12 +47,12 @@ export function satisfies(criteria: ReadonlyMap<string, Criterion>, given: reado
   return given.some(implied);
 }
 
-/** Everybody whom some rule names as an auditor: from them, a violation is heard about every kernel. */
+/** The people whom some rule names as auditors, by whatever key: from them, a violation is heard about every kernel. */
 export function auditorsOf(policy: Policy): Set<string> {
   const ids = new Set<string>();
   const walk = (demand: Demand): void => {
     if ("of" in demand) demand.of.forEach(walk);
-    else if (demand.kind === "audit") for (const id of demand.by) ids.add(id);
+    else if (demand.kind === "audit") for (const id of demand.by) ids.add(policy.owners.get(id)?.id ?? id);
   };
   for (const { require } of policy.rules) if (require) walk(require);
   return ids;
@@ -60,16 +60,16 @@ export function auditorsOf(policy: Policy): Set<string> {
 
 /** Violations that named auditors found in any of these manifests. They do not expire, and no pass outweighs them. */
 export function violations(policy: Policy, digests: ReadonlySet<string>, heard: readonly Heard[]): Requirement[] {
-  const auditors = [...auditorsOf(policy)];
+  const auditors = auditorsOf(policy);
   return heard
     .filter((item) => {
-      const { statement, signer } = item.signed;
+      const { statement } = item.signed;
       return (
         // Read as widely as can be: neither scope nor form nor further subjects save what a violation names.
         statement.predicateType === auditType &&
         statement.predicate.result === "violation" &&
         statement.subject.some(({ digest }) => digests.has(`sha256:${digest.sha256}`)) &&
-        includesSigner(policy, auditors, signerId(signer))
+        auditors.has(item.principal)
       );
     })
     .map((item) =>

@@ -104,12 +104,13 @@ function readWaiver(policy: Policy, kernel: KernelFacts, now: Date, payload: Dig
   if (name !== kernel.name || version !== kernel.version) {
     return problem("KL_EXCEPTION_FORM", "The exception's words and its subject disagree.");
   }
+  const entitled = group.filter(({ signed }) => includesSigner(policy, authority.by, signerId(signed.signer)));
   const refusal =
-    checkWindow(issued, expires, now, authority.maxDays ?? defaultDays[kind]) ?? checkSigners(policy, authority, group);
+    checkWindow(issued, expires, now, authority.maxDays ?? defaultDays[kind]) ?? checkSigners(authority, entitled);
   if (refusal) return refusal;
   const waives = "waives" in parsed.data ? (parsed.data.waives as readonly string[]) : undefined;
   return {
-    waiver: { kind, payload, reason, expires, signers: group.map(({ signed }) => signerName(signed.signer)).sort() },
+    waiver: { kind, payload, reason, expires, signers: entitled.map(({ signed }) => signerName(signed.signer)).sort() },
     // A break-glass order waives whatever can be waived at all, and it alone violations and revocations.
     covers: (requirement: string) => waives === undefined || waives.includes(requirement),
   };
@@ -125,10 +126,8 @@ function checkWindow(issued: string, expires: string, now: Date, maxDays: number
   return null;
 }
 
-function checkSigners(policy: Policy, { by, atLeast }: Authority, group: readonly Heard[]): Problem | null {
-  const people = new Set(
-    group.filter(({ signed }) => includesSigner(policy, by, signerId(signed.signer))).map(({ principal }) => principal),
-  );
+function checkSigners({ atLeast }: Authority, entitled: readonly Heard[]): Problem | null {
+  const people = new Set(entitled.map(({ principal }) => principal));
   if (people.size === 0) return problem("KL_EXCEPTION_SIGNER", "Nobody who may give an exception signed it.");
   if (people.size < atLeast) {
     return problem("KL_EXCEPTION_THRESHOLD", `The exception needs ${atLeast} people, and ${people.size} signed it.`);

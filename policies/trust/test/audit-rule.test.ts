@@ -102,6 +102,13 @@ describe("a violation beats every pass", () => {
     expect(outcome(wide, [await audit("alice"), violation])).toBe("allowed");
     expect(outcome(other, [await audit("alice"), violation])).toBe("KL_VERDICT_AUDIT_VIOLATION");
   });
+  test("also by another key of an auditor than the rule names", async () => {
+    const byKey = demand("[alice-key]");
+    expect(outcome(byKey, [await audit("alice")])).toBe("allowed");
+    expect(outcome(byKey, [await audit("alice2")])).toBe("KL_VERDICT_AUDITOR");
+    const violation = await audit("alice2", { result: "violation" });
+    expect(outcome(byKey, [await audit("alice"), violation])).toBe("KL_VERDICT_AUDIT_VIOLATION");
+  });
   test("but not from a stranger or a publisher who is no auditor", async () => {
     const strangers = [
       await audit("carol", { result: "violation" }),
