@@ -89,6 +89,19 @@ describe("what the root can give is demanded", () => {
     ["two of two logs and two times", { logEntries: 2, times: 2 }, { stamps, entries: both }, "no refusal"],
     ["a log of certificates", { certificateLogs: 1 }, { stamps, entries: both }, "KL_BUNDLE_CERTIFICATE"],
     [
+      "one log that holds two entries",
+      { logEntries: 2 },
+      {
+        stamps,
+        entries: (it: never) => {
+          const first = world.log.entry(it);
+          const body = JSON.parse(Buffer.from(first.canonicalizedBody, "base64").toString());
+          return [first, world.log.entry(it, { body: { ...body, another: true } })];
+        },
+      },
+      "KL_BUNDLE_LOG_MISSING",
+    ],
+    [
       "one authority that speaks twice",
       { times: 2 },
       {

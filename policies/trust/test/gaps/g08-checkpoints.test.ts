@@ -51,6 +51,11 @@ describe("G8: cosignatures of witnesses are demanded and counted", () => {
       "KL_BUNDLE_WITNESSES",
     ],
     [
+      "one under a stranger's name",
+      (note) => one.cosign(note, now).replace("/1", "/3") + two.cosign(note, now),
+      "KL_BUNDLE_WITNESSES",
+    ],
+    [
       "one under the other's name",
       (note) => one.cosign(note, now) + one.cosign(note, now).replace("/1", "/2"),
       "KL_BUNDLE_WITNESSES",

@@ -35,5 +35,6 @@ test("G9: a certificate signs kernels only if it is one for signing code", () =>
   expect(judged({ purposes: ["2.5.29.37.0"] })).toBe("KL_BUNDLE_CERTIFICATE_USE");
   expect(judged({ keyUsage: 0x20 })).toBe("KL_BUNDLE_CERTIFICATE_USE");
   expect(judged({ ca: true })).toBe("KL_BUNDLE_CERTIFICATE_USE");
+  expect(judged({ ca: true, keyUsage: 0x86 })).toBe("KL_BUNDLE_CERTIFICATE_USE");
   expect(judged({ purposes: [usage.timeStamping, usage.codeSigning] })).toBe("no refusal");
 });
