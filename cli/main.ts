@@ -27,6 +27,7 @@ const commands = {
   plan: async () => (await import("./commands/plan.ts")).planCommand(),
   "audit-log": async () => (await import("./commands/audit-log.ts")).auditLogCommand(),
   generate: async () => (await import("./commands/generate.ts")).generateCommand(),
+  bundle: async () => (await import("./commands/bundle.ts")).bundleCommand(),
   "make-model": async () => (await import("./commands/make-model.ts")).makeModelCommand(),
   chat: async () => (await import("./commands/chat.ts")).chatCommand(),
 } as const;
@@ -42,7 +43,15 @@ const program = new Command("kernlock")
 
 const wanted = process.argv[2] ?? "";
 const names: readonly string[] = Object.hasOwn(commands, wanted) ? [wanted] : Object.keys(commands);
-for (const name of names) program.addCommand(await commands[name as keyof typeof commands]());
+for (const name of names) {
+  try {
+    program.addCommand(await commands[name as keyof typeof commands]());
+  } catch (error) {
+    // A portable folder has no registry in it.
+    const missing = (error as NodeJS.ErrnoException).code === "ERR_MODULE_NOT_FOUND" && name === "registry";
+    if (!missing) throw error;
+  }
+}
 
 for (const command of allCommands(program)) command.exitOverride().configureOutput({ outputError: () => {} });
 

@@ -38,6 +38,9 @@ function nearest(from: string): string {
     if (existsSync(join(folder, lockName)) || existsSync(join(folder, manifestName))) return folder;
     if (folder === dirname(folder)) break;
   }
+  // A portable folder brings its own.
+  const brought = process.env.KERNLOCK_PROJECT;
+  if (brought !== undefined && existsSync(join(brought, lockName))) return resolve(brought);
   return fail("KL_CLI_NO_PROJECT", `no ${lockName} or ${manifestName} in ${resolve(from)} or above it`, {
     remedy: "Run the command in a project's folder, or name a lock with --lock.",
   });

@@ -7,6 +7,7 @@ export { checkLockMatches, formatLock, parseLock } from "./lock.ts";
 export { createLock } from "./lock-create.ts";
 export { formatManifest, parseManifest } from "./manifest.ts";
 export { checkModel, pinModel } from "./model.ts";
+export { memoryAddonPath } from "./native/index.ts";
 export type {
   AuditLine,
   Change,

@@ -110,14 +110,14 @@ export interface Workshop {
 }
 
 /** Keys, policy and a registry with one namespace that trusts them. */
-export async function makeWorkshop(folder: string): Promise<Workshop> {
+export async function makeWorkshop(folder: string, options: { untestedVariants?: boolean } = {}): Promise<Workshop> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const keys = generateKeyPair("p256");
   const privateKey = join(folder, "publisher.pem");
   writeFileSync(privateKey, keys.privatePem, { mode: 0o600 });
   const policy = join(folder, "policy.yaml");
-  writeFileSync(policy, policyText(keys.publicPem));
+  writeFileSync(policy, policyText(keys.publicPem, options));
   const registryData = join(folder, "registry");
   await kernlockOk(["registry", "namespace", "create", "kernlock", "--data", registryData, "--policy", policy]);
   const made = await kernlockOk([
@@ -129,7 +129,7 @@ export async function makeWorkshop(folder: string): Promise<Workshop> {
 }
 
 /** Who may publish what, and whether MXFP4 experts may grow to bf16 when a user asks for it. */
-export function policyText(publicPem: string): string {
+export function policyText(publicPem: string, { untestedVariants = false } = {}): string {
   const pem = publicPem.trim().split("\n").join("\n      ");
   return `# Who this project trusts, and for what. Everything that no rule allows is refused.
 version: 1
@@ -145,17 +145,22 @@ rules:
         keys: [publisher]
     sources:
       - repository: ${repository}
-numerics:
+${untestedVariants ? "    untestedVariants: true\n" : ""}numerics:
   # Lets --allow-dequant turn MXFP4 experts into bf16. Without the flag nothing is converted.
   allowDequantization: true
 `;
 }
 
-/** The variants that a project here is made of; others want a CUDA toolchain. */
-const variants = ["linux-x86_64-cpu-v3"] as const;
+/** The variants that a project here is made of, unless said otherwise; those for GPUs want a CUDA toolchain. */
+const cpuVariants = ["linux-x86_64-cpu-v3"] as const;
+export const gpuVariants = ["linux-x86_64-cpu-v3", "linux-x86_64-cuda-sm90a"] as const;
 
 /** Builds all packages, two at a time. */
-export async function buildPackages(workshop: Workshop, onBuilt: (line: string) => void = () => {}): Promise<void> {
+export async function buildPackages(
+  workshop: Workshop,
+  onBuilt: (line: string) => void = () => {},
+  variants: readonly string[] = cpuVariants,
+): Promise<void> {
   const waiting = [...packages];
   const worker = async (): Promise<void> => {
     for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
@@ -180,7 +185,12 @@ export async function publishPackages(
 }
 
 /** A project folder: kernels.json, kernels.policy.yaml, kernels.lock and a filled cache. Nothing in it is absolute. */
-export async function makeProject(folder: string, policy: string, origin: string): Promise<string> {
+export async function makeProject(
+  folder: string,
+  policy: string,
+  origin: string,
+  variants: readonly string[] = cpuVariants,
+): Promise<string> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(join(folder, "cache"), { recursive: true });
   const kernels = Object.fromEntries(packages.map((name) => [`kernlock/${name}`, "^0.1.0"]));

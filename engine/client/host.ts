@@ -56,21 +56,13 @@ export type StartProcess = (
   alarm: number,
 ) => ChildProcess;
 
-/** No cache on disk, no compiling of PTX, every kernel loaded at once, and devices in the order of `nvidia-smi`. */
-const driverEnvironment = {
-  CUDA_CACHE_DISABLE: "1",
-  CUDA_DISABLE_PTX_JIT: "1",
-  CUDA_MODULE_LOADING: "EAGER",
-  CUDA_DEVICE_ORDER: "PCI_BUS_ID",
-};
-
 const startConfined =
   (effort: Effort, cuda: boolean): StartProcess =>
   (main, stdio, alarm) =>
     spawnConfined({
       args: [main, ...confineArguments(confineAddonPath(), alarm, effort)],
       // Nothing of the caller's environment: no LD_*, NODE_OPTIONS, CUDA_INJECTION*, no secrets.
-      env: cuda ? driverEnvironment : {},
+      env: cuda ? { CUDA_CACHE_DISABLE: "1" } : {},
       allowed: allowedToHost(cuda),
       stdio,
       effort,

@@ -5,4 +5,5 @@
 export { type Confinement, type ConfinementFacts, confinementFacts, demandConfinement } from "../confine/index.ts";
 export { defaultRequest, kernelFacts, startEngine } from "./engine.ts";
 export { readMachineFacts } from "./machine.ts";
+export { nativePaths } from "./native.ts";
 export * from "./types.ts";

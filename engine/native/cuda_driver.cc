@@ -1,5 +1,6 @@
 #include "cuda_driver.h"
 
+#include <cstdlib>
 #include <mutex>
 
 #include <dlfcn.h>
@@ -16,6 +17,12 @@ const Driver* Driver::open(const std::string& path, Failure& why) {
     return nullptr;
   };
   if (!opened.empty()) return opened == path ? &driver : refuse("This process uses the driver " + opened + " already.");
+  // No compiling of PTX, every kernel loaded at once, devices in the order of nvidia-smi, nothing kept on disk: the driver
+  // reads these when it starts.
+  setenv("CUDA_DISABLE_PTX_JIT", "1", 1);
+  setenv("CUDA_MODULE_LOADING", "EAGER", 1);
+  setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 1);
+  setenv("CUDA_CACHE_DISABLE", "1", 1);
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* text = dlerror();

@@ -60,6 +60,9 @@ function buildNative(kind: keyof typeof kinds, { name, folder, sources, include 
   }
   const build = join(folder, "build");
   const stem = `${name}-${hash.digest("hex").slice(0, 16)}`;
+  // Delivered with a portable folder: what its signed manifest names, whatever compiler this machine has.
+  const delivered = join(build, `${stem}${ending}`);
+  if (existsSync(delivered)) return delivered;
   const compiler = findCompiler();
   if (compiler === undefined) {
     const any = existsSync(build) && readdirSync(build).find((file) => file.startsWith(stem) && file.endsWith(ending));

@@ -1,5 +1,6 @@
 import { fstatSync, readSync } from "node:fs";
 import { createRequire } from "node:module";
+import { buildAddon } from "@kernlock/kernels/build/addon";
 import { fail } from "@kernlock/kernels/format";
 
 /** Sealed memory files. The addon is compiled on first use; nothing else of the loader needs it. */
@@ -17,13 +18,14 @@ export const requiredSeals = 0xf;
 
 let loaded: Native | undefined;
 
+/** Path of the addon, built on first use: everything that seals nothing works without a compiler. @throws KL_ADDON_* */
+export const memoryAddonPath = (): string =>
+  buildAddon({ name: "memory", folder: import.meta.dirname, sources: ["memory.cc"] });
+
 /** Throws KL_ADDON_* where the addon cannot be built, KL_SEAL_UNAVAILABLE where this system cannot seal memory files. */
 export async function loadNative(): Promise<Native> {
   if (loaded !== undefined) return loaded;
-  // Imported here, so that everything that seals nothing works without a compiler.
-  const { buildAddon } = await import("@kernlock/kernels/build/addon");
-  const path = buildAddon({ name: "memory", folder: import.meta.dirname, sources: ["memory.cc"] });
-  const addon = createRequire(import.meta.url)(path) as Native;
+  const addon = createRequire(import.meta.url)(memoryAddonPath()) as Native;
   loaded = {
     createSealable: (name) => typed(() => addon.createSealable(name)),
     seal: (fd) => typed(() => addon.seal(fd)),

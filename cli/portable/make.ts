@@ -1,0 +1,116 @@
+/** Makes a portable folder: Node, the command, native code, kernels, lock and policy, and a signed list of all of it. */
+import { spawnSync } from "node:child_process";
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { nativePaths } from "@kernlock/engine";
+import { fail } from "@kernlock/kernels/format";
+import { type Lock, memoryAddonPath } from "@kernlock/loader";
+import type { Signer } from "@kernlock/policies/trust";
+import type { Project } from "../project.ts";
+import { deliveredName, ownFiles, packageFiles } from "./contents.ts";
+import { describe, manifestName, signatureName, signManifest } from "./manifest.ts";
+
+/** Uses nothing but what every POSIX shell has built in: the folder runs where PATH is empty. */
+const starter = `#!/bin/sh
+case $0 in */*) here=\${0%/*} ;; *) here=. ;; esac
+here=$(cd "$here" && pwd -P) || exit 1
+KERNLOCK_PROJECT=\${KERNLOCK_PROJECT:-$here/project}
+export KERNLOCK_PROJECT
+exec "$here/runtime/node" "$here/app/cli/main.ts" "$@"
+`;
+
+export interface PortableOptions {
+  /** Root of this program: the folder above `cli`. */
+  readonly root: string;
+  readonly version: string;
+  readonly project: Project;
+  readonly lock: Lock;
+  readonly signer: Signer;
+  /** An empty or missing folder. */
+  readonly out: string;
+  readonly onProgress: (line: string) => void;
+}
+
+/** Returns how many files the folder has. The project has been verified. @throws KL_ADDON_*, KL_PORTABLE_RUNTIME */
+export async function makePortable({
+  root,
+  version,
+  project,
+  lock,
+  signer,
+  out,
+  onProgress,
+}: PortableOptions): Promise<number> {
+  const app = join(out, "app");
+  onProgress("copying the command");
+  for (const { from, to } of [...ownFiles(root), ...packageFiles(root)]) copy(from, join(app, to));
+  copy(join(root, "package.json"), join(app, "package.json"));
+  if (existsSync(join(root, "LICENSE"))) copy(join(root, "LICENSE"), join(out, "LICENSE"));
+  mkdirSync(join(app, "node_modules", "@kernlock"), { recursive: true });
+  for (const area of ["cli", "engine", "kernels", "loader", "policies"]) {
+    symlinkSync(join("..", "..", area), join(app, "node_modules", "@kernlock", area));
+  }
+  onProgress("building native code");
+  for (const path of [memoryAddonPath(), ...nativePaths()]) {
+    copy(path, join(app, path.slice(root.length + 1), "..", deliveredName(path)));
+  }
+  onProgress("copying the runtime");
+  copyRuntime(join(out, "runtime"));
+  onProgress("copying kernels, lock and policy");
+  copyProject(project, lock, join(out, "project"));
+  writeFileSync(join(out, "kernlock"), starter);
+  chmodSync(join(out, "kernlock"), 0o755);
+  const files = describe(out);
+  const { manifest, signature } = await signManifest(version, files, signer);
+  writeFileSync(join(out, manifestName), manifest);
+  writeFileSync(join(out, signatureName), signature);
+  return files.length;
+}
+
+function copy(from: string, to: string): void {
+  mkdirSync(dirname(to), { recursive: true });
+  copyFileSync(from, to);
+}
+
+/** The Node that runs this very command, without the symbols that only debuggers read where `strip` is there to take them off. */
+function copyRuntime(folder: string): void {
+  const target = join(folder, "node");
+  copy(process.execPath, target);
+  chmodSync(target, 0o755);
+  const stripped = spawnSync("strip", [target]);
+  const works = stripped.status === null || spawnSync(target, ["--version"]).status === 0;
+  if (!works)
+    fail("KL_PORTABLE_RUNTIME", "The copied Node does not run.", { remedy: "Free disk space and try again." });
+  const licence = join(dirname(process.execPath), "..", "LICENSE");
+  if (existsSync(licence)) copy(licence, join(folder, "LICENSE"));
+}
+
+/** Everything that the lock pins; not what else the cache holds. */
+function copyProject(project: Project, lock: Lock, folder: string): void {
+  for (const [from, name] of [
+    [project.lock, "kernels.lock"],
+    [project.policy, "kernels.policy.yaml"],
+    [project.manifest, "kernels.json"],
+  ] as const) {
+    if (existsSync(from)) copy(from, join(folder, name));
+  }
+  const blobs = join("blobs", "sha256");
+  for (const digest of pinnedDigests(lock)) {
+    const name = digest.slice("sha256:".length);
+    copy(join(project.cache, blobs, name), join(folder, "cache", blobs, name));
+  }
+  const trust = join(project.folder, "trust");
+  if (existsSync(trust)) cpSync(trust, join(folder, "trust"), { recursive: true });
+}
+
+/** Digests of blobs in a lock; whatever else has the form of one and is no blob is not in the cache and passed over. */
+function pinnedDigests(lock: Lock): string[] {
+  const found = new Set<string>();
+  const walk = (value: unknown): void => {
+    if (typeof value !== "object" || value === null) return;
+    if ("digest" in value && "size" in value && typeof value.digest === "string") found.add(value.digest);
+    for (const inner of Object.values(value)) walk(inner);
+  };
+  walk(lock.kernels);
+  return [...found].sort();
+}
