@@ -195,8 +195,11 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     async close(drainSeconds = 30) {
       stopping = true;
       const cut = setTimeout(() => app.server.closeAllConnections(), drainSeconds * 1000).unref();
+      // Connections that finish what they were at would otherwise wait for another request.
+      const idle = setInterval(() => app.server.closeIdleConnections(), 100).unref();
       await app.close();
       clearTimeout(cut);
+      clearInterval(idle);
     },
   };
 }
