@@ -43,7 +43,7 @@ export interface Outcome {
 export const honestPolicy = ({ publisher }: Keys): string =>
   policyText({ publisher }, rule({ source: source.repository }));
 
-async function policyOf(twist: Twist, pack: Pack, keys: Keys): Promise<Policy> {
+export async function policyOf(twist: Twist, pack: Pack, keys: Keys): Promise<Policy> {
   const policy = parsePolicy((twist.policy ?? honestPolicy)(keys));
   if (twist.documents === undefined) return policy;
   const { feeds = {}, exceptions = [], seen = {} } = await twist.documents(pack, keys);
@@ -95,16 +95,19 @@ export function memoryFiles(): string[] {
 }
 
 /** A cache that holds all of a package, written without asking anybody. */
-function cacheOf(pack: Pack, without?: Digest): { folder: string; pathOf: (digest: Digest) => string } {
-  const folder = join(newFolder(), "cache");
+export function cacheOf(
+  pack: Pack,
+  without?: Digest,
+  folder = join(newFolder(), "cache"),
+): { folder: string; pathOf: (digest: Digest) => string } {
   const pathOf = (digest: Digest) => join(folder, "blobs", "sha256", digest.slice(7));
   mkdirSync(dirname(pathOf(digestOf(""))), { recursive: true });
-  mkdirSync(join(folder, "partial"));
+  mkdirSync(join(folder, "partial"), { recursive: true });
   for (const [digest, bytes] of contents(pack)) if (digest !== without) writeFileSync(pathOf(digest), bytes);
   return { folder, pathOf };
 }
 
-function lockText(twist: Twist, pack: Pack, policy: Policy, origin = "http://127.0.0.1:1"): Uint8Array {
+export function lockText(twist: Twist, pack: Pack, policy: Policy, origin = "http://127.0.0.1:1"): Uint8Array {
   const lock = { lockVersion: 1, registry: { origin }, policy: policy.digest, kernels: { [pack.name]: pack.lock } };
   const copy = structuredClone(lock);
   const result = twist.lock?.(copy, pack);
