@@ -7,6 +7,8 @@ import { createOutput } from "./output.ts";
 /** Each command's module is read when it is asked for: `plan` must not wait for a web server, nor need its database. */
 const commands = {
   registry: async () => (await import("./commands/registry.ts")).registryCommand(),
+  login: async () => (await import("./commands/login.ts")).loginCommand(),
+  logout: async () => (await import("./commands/login.ts")).logoutCommand(),
   build: async () => (await import("./commands/build.ts")).buildCommand(),
   publish: async () => (await import("./commands/publish.ts")).publishCommand(),
   search: async () => (await import("./commands/search.ts")).searchCommand(),

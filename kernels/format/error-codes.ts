@@ -392,6 +392,7 @@ export const errorCodes = {
   KL_REGISTRY_VERSION_INVALID: "a tag is not a version, or not the version of its index",
   KL_REGISTRY_VERSION_UNKNOWN: "the kernel has no such version",
   // command line
+  KL_CLI_CREDENTIALS: "the file or helper that keeps registry tokens cannot be used",
   KL_CLI_FILE: "a file that the command names cannot be read or written",
   KL_CLI_NO_PROJECT: "there is no kernels.json or kernels.lock here or above",
   KL_CLI_USAGE: "wrong usage of the command line",

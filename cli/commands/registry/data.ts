@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { type Admin, type DataOptions, openAdmin } from "@kernlock/registry-server";
 import type { Command } from "commander";
 import { usage } from "../../errors.ts";
@@ -57,14 +56,6 @@ export async function withAdmin<T>(flags: DataFlags, use: (admin: Admin) => Prom
     return await use(admin);
   } finally {
     await admin.close();
-  }
-}
-
-export function readText(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    return usage(`cannot read ${path} (${(error as NodeJS.ErrnoException).code ?? "unknown error"})`);
   }
 }
 

@@ -3,7 +3,8 @@ import { Command, Option } from "commander";
 import { command } from "../../command.ts";
 import { usage } from "../../errors.ts";
 import { table } from "../../output.ts";
-import { type DataFlags, readText, withAdmin, withData } from "./data.ts";
+import { type DataFlags, withAdmin, withData } from "./data.ts";
+import { readText } from "./files.ts";
 
 const deletionOption = () =>
   new Option("--deletion <rule>", "whether artifacts may be deleted").choices(["never", "allowed"]);

@@ -1,7 +1,8 @@
 import { serve } from "@kernlock/registry-server";
 import { type Command, Option } from "commander";
 import { collect, command } from "../../command.ts";
-import { type DataFlags, dataOptions, readText, seconds, wholeNumber, withData } from "./data.ts";
+import { type DataFlags, dataOptions, seconds, wholeNumber, withData } from "./data.ts";
+import { readText } from "./files.ts";
 
 interface ServeFlags extends DataFlags {
   readonly host: string;
