@@ -3,7 +3,8 @@
  * refusal. Anything else that it throws is a finding.
  */
 import { createHash } from "node:crypto";
-import { KernlockError, parseStrictJson, parseVariant } from "@kernlock/kernels/format";
+import { type Dim, dims } from "@kernlock/kernels/abi";
+import { gridOf, KernlockError, parseStrictJson, parseVariant, workspaceBytes } from "@kernlock/kernels/format";
 import {
   checkDeviceCode,
   checkSharedObject,
@@ -12,13 +13,22 @@ import {
   inspectElf,
   inspectFatbin,
 } from "@kernlock/kernels/inspect";
-import { parseBundleManifest, parseKernelIndex, parseVariantManifest } from "@kernlock/kernels/oci";
-import { parseLock, parseManifest } from "@kernlock/loader";
+import {
+  bundleManifest,
+  checkVariantManifest,
+  parseBundleManifest,
+  parseKernelIndex,
+  parseVariantManifest,
+} from "@kernlock/kernels/oci";
+import { checkLockMatches, parseLock, parseManifest } from "@kernlock/loader";
 import { parsePolicy, parseTrustedRoot, trustedKey, verifyBundle } from "@kernlock/policies/trust";
+import { harmless, library } from "../../kernels/inspect/test/craft.ts";
 import { addKernel, craftCubin, craftFatbin, sm80 } from "../../kernels/inspect/test/craft-cubin.ts";
+import { email, uri } from "../../policies/trust/test/authorities/certificates.ts";
 import {
   bytesOf,
   identity,
+  issuer,
   newBundle,
   newLeaf,
   newRoot,
@@ -27,7 +37,7 @@ import {
   trustedRoot,
 } from "../../policies/trust/test/authorities/index.ts";
 import { people, policyText } from "../../policies/trust/test/rules.ts";
-import { libraries, makePack, now } from "../attacks/pack.ts";
+import { libraries, makePack, now, type Pack, sizeAndDigest } from "../attacks/pack.ts";
 
 export interface Target {
   readonly name: string;
@@ -38,6 +48,11 @@ export interface Target {
 }
 
 const limits = { allowedLibraries: ["libc.so.6", "libm.so.6"], libcMaximum: "2.40", exports: ["kl_get_api"] };
+/** With a constructor, an indirect function and a second export. */
+const flawed = `${harmless} __attribute__((constructor)) static void run() { asm volatile(""); }
+extern "C" { static int one() { return 1; } }
+extern "C" int (*pick_one())() { return one; }
+extern "C" __attribute__((ifunc("pick_one"), visibility("default"))) int chosen();`;
 const cuda = { kind: "cuda", architectures: ["sm_90a"], ptx: [], driver: "13.0" } as const;
 
 export async function makeTargets(): Promise<readonly Target[]> {
@@ -61,11 +76,33 @@ export async function makeTargets(): Promise<readonly Target[]> {
   const promised = bytesOf(
     newBundle({ leaf: newLeaf(world), entries: (signed) => [world.oldLog.promised(signed, signedAt)] }),
   );
+  const stamped = bytesOf(
+    newBundle({
+      pair: people.publisher,
+      stamps: (signature) => [world.tsa.stamp(signature, signedAt)],
+      entries: (signed) => [world.log.entry(signed)],
+    }),
+  );
+  const named = [[email("release@example.com")], [uri("a"), uri("b")], []].map((names) =>
+    bytesOf(
+      newBundle({
+        leaf: newLeaf(world, { names, oldIssuerUrl: issuer }),
+        entries: (it) => [world.oldLog.promised(it, signedAt)],
+      }),
+    ),
+  );
   const options = {
-    keys: [trustedKey("publisher", people.publisher.pem)],
+    keys: [trustedKey("publisher", people.publisher.pem, { validUntil: new Date("2027-01-01T00:00:00Z") })],
     identities: [identity(trustedRoot(world))],
+    anchor: { root: trustedRoot(world) },
     now,
   };
+  const referrer = bundleManifest({
+    bundle: pack.evidence[0]!.bundle,
+    predicateType: "https://slsa.dev/provenance/v1",
+    subject: { mediaType: "application/vnd.oci.image.index.v1+json", ...sizeAndDigest(pack.index) },
+    created: "2026-11-24T12:00:00Z",
+  });
   const manifest = {
     version: 1,
     registry: "http://127.0.0.1:1",
@@ -94,27 +131,52 @@ export async function makeTargets(): Promise<readonly Target[]> {
     },
     {
       name: "variant",
-      what: "variant.json",
-      seeds: [pack.variants[0]!.config, image.variants[1]!.config],
-      run: (bytes) => parseVariant(bytes).variant,
+      what: "variant.json, its workspace rules and launches",
+      seeds: [pack.variants[0]!.config, image.variants[1]!.config, ...richVariants(image)],
+      run: (bytes) => {
+        const variant = parseVariant(bytes);
+        const sizes = Object.fromEntries(dims.map((dim) => [dim, 64])) as Record<Dim, number>;
+        for (const { workspace, launch } of variant.ops) {
+          for (const terms of [workspace.scratch, workspace.state]) workspaceBytes(terms, sizes);
+          for (const step of launch?.steps ?? []) gridOf(step, sizes);
+        }
+        return variant.variant;
+      },
     },
     {
       name: "documents",
       what: "OCI index, variant's and bundle's manifest",
-      seeds: [pack.index, pack.variants[0]!.manifest, image.index],
+      seeds: [pack.index, pack.variants[0]!.manifest, image.index, referrer],
       run: (bytes) =>
-        [parseKernelIndex, parseVariantManifest, parseBundleManifest].map((parse) => word(() => parse(bytes))).join(),
+        [
+          () => parseKernelIndex(bytes),
+          () => parseBundleManifest(bytes),
+          () =>
+            checkVariantManifest(parseVariantManifest(bytes), parseVariant(pack.variants[0]!.config), {
+              name: pack.name,
+              version: pack.version,
+              variant: pack.variants[0]!.key,
+            }),
+        ]
+          .map(word)
+          .join(),
     },
     {
       name: "lock",
       what: "kernels.lock and kernels.json",
       seeds: [lock, manifest].map((json) => Buffer.from(JSON.stringify(json))),
-      run: (bytes) => [parseLock, parseManifest].map((parse) => word(() => parse(bytes))).join(),
+      run: (bytes) =>
+        [
+          () => checkLockMatches(parseManifest(JSON.stringify(manifest)), parseLock(bytes)),
+          () => checkLockMatches(parseManifest(bytes), parseLock(JSON.stringify(lock))),
+        ]
+          .map(word)
+          .join(),
     },
     {
       name: "bundle",
       what: "Sigstore bundles: keys, certificates, timestamps, log entries",
-      seeds: [pack.evidence[0]!.bundle, certified, promised],
+      seeds: [pack.evidence[0]!.bundle, certified, promised, stamped, ...named],
       run: (bytes) => JSON.stringify(verifyBundle(bytes, options).signer),
     },
     {
@@ -126,6 +188,7 @@ export async function makeTargets(): Promise<readonly Target[]> {
           "require: { audit: { by: [alice, bob], criteria: [reviewed], atLeast: 2 } }\nlicenses: [MIT]\n",
           "revocations: [{ id: acme, url: https://a.example/r, by: [security], maxAgeDays: 7 }]\n",
         ),
+        policyText(richRule, richPolicy(newRoot(world))),
       ].map((text) => Buffer.from(text)),
       run: (bytes) => parsePolicy(bytes).rules.length,
     },
@@ -138,7 +201,7 @@ export async function makeTargets(): Promise<readonly Target[]> {
     {
       name: "elf",
       what: "shared objects",
-      seeds: [good, other],
+      seeds: [good, other, library(flawed, ["-Wl,-rpath,$ORIGIN,--audit,evil.so,-z,execstack,-z,nodelete,-z,notext"])],
       run: (bytes) => checkSharedObject(inspectElf(bytes), limits),
     },
     {
@@ -170,6 +233,66 @@ export async function makeTargets(): Promise<readonly Target[]> {
     },
   ];
 }
+
+/** One op of a device image whose launch has everything that a launch can have. */
+function richVariants(image: Pack): Uint8Array[] {
+  const variant = JSON.parse(Buffer.from(image.variants[1]!.config).toString());
+  const [op] = variant.ops;
+  const [step] = op.launch.steps;
+  const size = [{ dims: ["rows"], times: 3, per: 2 }];
+  const extra = [
+    { kind: "extent", type: "i64", value: size },
+    { kind: "constant", type: "f32", value: 0.5 },
+    { kind: "sink", bytes: 64 },
+    { kind: "argument", name: "rows" },
+  ];
+  const rich = {
+    ...step,
+    grid: [size, [], []],
+    when: { sizes: { rows: { min: 1, max: 64 } } },
+    params: [...step.params, ...extra],
+  };
+  const limited = {
+    ...op,
+    limits: { rows: { min: 1, max: 4096, multipleOf: 8 } },
+    features: ["pdl"],
+    launch: { ...op.launch, steps: [rich, step] },
+  };
+  const worker = { ...op, path: "two", workspace: { scratch: [{ bytes: 4, dims: ["rows"] }], state: [] } };
+  return [[limited], [worker]].map((ops) => Buffer.from(JSON.stringify({ ...variant, ops })));
+}
+
+const richRule = `mode: warn
+licenses: [MIT]
+payloads: [device-image]
+libraries: [libc.so.6]
+ptx: true
+untestedVariants: true
+minimumAgeDays: 3
+minimumVersion: "1.0.0"
+require:
+  allOf:
+    - anyOf: [{ sbom: { by: [publisher] } }, { rebuild: { by: [bob], maxAgeDays: 30 } }]
+    - atLeast:
+        count: 2
+        of:
+          - audit: { by: [alice, bob], criteria: [reviewed, audited] }
+          - test: { by: [bob], suites: [numerics], devices: [H100] }
+          - vsa: { by: [carol], levels: [SLSA_BUILD_LEVEL_2] }
+`;
+
+const richPolicy = (root: unknown): string => `roots:
+  private: { json: ${JSON.stringify(JSON.stringify(root))} }
+identities:
+  release: { root: private, issuer: "https://login.example", san: "https://ci.example/x" }
+times: { root: private }
+advisories: [{ id: osv, file: osv.json, action: warn }]
+revocations: [{ id: gone, url: https://a.example/r, by: [security], maxAgeDays: 7 }]
+exceptions: { by: [security, officer], atLeast: 2, maxDays: 30 }
+breakGlass: { by: [officer], maxDays: 3 }
+approval: { by: [security, officer], atLeast: 2 }
+registry: { origin: "https://kernels.example" }
+`;
 
 /** The code of a refusal, or "accepted". Lets everything else through. */
 export function word(run: () => unknown): string {
