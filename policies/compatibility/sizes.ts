@@ -14,10 +14,13 @@ export interface ModeTypes {
   readonly kv: Dtype;
 }
 
-/** Element types of each mode. `q8` quantises inside ops; between them it is f32. */
+/**
+ * Element types of each mode. `q8` quantises inside ops; between them it is f32. In `bf16` the residual stream is f32: it is
+ * small, every op that adds to it takes it so, and near-ties of experts flip less often.
+ */
 export const modeTypes: Readonly<Record<Mode, ModeTypes>> = {
   f32: { activation: "f32", stream: "f32", kv: "f32" },
-  bf16: { activation: "bf16", stream: "bf16", kv: "bf16" },
+  bf16: { activation: "bf16", stream: "f32", kv: "bf16" },
   q8: { activation: "f32", stream: "f32", kv: "f32" },
 };
 

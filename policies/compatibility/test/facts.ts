@@ -88,7 +88,7 @@ export function op(name: OpName, facts: OpFacts = {}): VariantOp {
     file: "kernel.so",
     dtypes: {
       ...(fields.has("dtype") ? { activation: [type] } : {}),
-      ...(fields.has("stream_dtype") ? { stream: [type] } : {}),
+      ...(fields.has("stream_dtype") ? { stream: ["f32"] } : {}),
       ...(fields.has("kv_dtype") ? { kv: [type] } : {}),
     },
     ...(layouts === undefined ? {} : { layouts }),
