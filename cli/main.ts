@@ -30,6 +30,7 @@ const commands = {
   "audit-log": async () => (await import("./commands/audit-log.ts")).auditLogCommand(),
   generate: async () => (await import("./commands/generate.ts")).generateCommand(),
   bundle: async () => (await import("./commands/bundle.ts")).bundleCommand(),
+  selftest: async () => (await import("./commands/selftest.ts")).selftestCommand(),
   "make-model": async () => (await import("./commands/make-model.ts")).makeModelCommand(),
   chat: async () => (await import("./commands/chat.ts")).chatCommand(),
 } as const;
