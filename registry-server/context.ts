@@ -2,15 +2,12 @@ import type { Policy } from "@kernlock/policies/trust";
 import type { Principal } from "./access.ts";
 import type { Metrics } from "./operations/metrics.ts";
 import type { BlobStore } from "./store/blobs.ts";
-import type { Catalog } from "./store/catalog.ts";
 import type { Records } from "./store/records.ts";
 
 /** What the routes share. */
 export interface Context {
   readonly records: Records;
   readonly blobs: BlobStore;
-  /** What the web pages ask; there only with the embedded database. */
-  readonly catalog: Catalog;
   /** The operator's policy, above those of the namespaces. */
   readonly policy: Policy | undefined;
   readonly metrics: Metrics;

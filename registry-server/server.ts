@@ -22,7 +22,6 @@ import { createMetrics } from "./operations/metrics.ts";
 import { statusRoutes } from "./operations/status-routes.ts";
 import { pageRoutes } from "./pages/routes.ts";
 import { createPublisher } from "./publish/publish.ts";
-import { type Catalog, openCatalog } from "./store/catalog.ts";
 import { type DataOptions, openBlobs, openRecords } from "./store/open.ts";
 
 export interface RegistryOptions extends DataOptions {
@@ -67,8 +66,6 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   const policy = options.policy === undefined ? undefined : parsePolicy(options.policy);
   const records = await openRecords(options);
   const blobs = openBlobs(options, { maxBlobBytes: options.maxBlobBytes ?? 4 * 2 ** 30 });
-  // Pages ask the embedded database; where it is not used, there are none yet.
-  const catalog = options.database === undefined ? openCatalog(options.dataFolder) : undefined;
   const uploads = createUploads(blobs);
   const metrics = createMetrics();
   const issuers = createIssuers(now);
@@ -78,7 +75,6 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   const context: Context = {
     records,
     blobs,
-    catalog: catalog as Catalog,
     policy,
     metrics,
     redirectFromBytes: options.redirectFromBytes,
@@ -165,7 +161,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   manifestRoutes(app, context, createPublisher(context));
   listingRoutes(app, context);
   apiRoutes(app, context);
-  if (catalog !== undefined) pageRoutes(app, context);
+  pageRoutes(app, context);
   const chores = startChores({ records, blobs, now }, metrics, app.log, {
     ...(options.gcEverySeconds === undefined ? {} : { gcEverySeconds: options.gcEverySeconds }),
     ...(options.gcGraceSeconds === undefined ? {} : { gcGraceSeconds: options.gcGraceSeconds }),
@@ -176,7 +172,6 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     await issuers.close();
     await blobs.close?.();
     metrics.close();
-    catalog?.close();
     await records.close();
   });
 

@@ -1,4 +1,4 @@
-import { type Html, html } from "./html.ts";
+import { type Html, html, trusted } from "./html.ts";
 
 /** No script at all, nothing from another host, no inline style. */
 export const contentSecurityPolicy =
@@ -87,3 +87,16 @@ export function link(address: string): Html {
     ? html`<a href="${address}" rel="nofollow noopener noreferrer">${address.replace(/^https?:\/\//, "")}</a>`
     : html`<span>${address}</span>`;
 }
+
+/** Package names may break after their slash, nowhere else. */
+export function name(repository: string): Html {
+  const [namespace, short] = repository.split("/");
+  return html`<span class="namespace">${namespace}/</span><wbr>${short}`;
+}
+
+export function counted(count: number, one: string): string {
+  return count === 1 ? `1 ${one}` : `${count} ${one}s`;
+}
+
+/** For the link to where the reader is. */
+export const here = trusted(' aria-current="page"');

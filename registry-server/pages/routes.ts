@@ -1,32 +1,42 @@
 /** Web pages: rendered here, whole without JavaScript, under a policy that allows none. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { isPackageName, isVersion } from "@kernlock/kernels/format";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import semver from "semver";
-import { mayRead } from "../access.ts";
+import { may, readerOf } from "../access.ts";
 import { varying } from "../api/routes.ts";
 import type { Context } from "../context.ts";
 import type { VersionDocument } from "../publish/documents.ts";
-import { searchKernels } from "../search.ts";
+import { findKernels } from "../search.ts";
+import { isContentDigest } from "../store/digests.ts";
+import { comparePage } from "./compare.ts";
+import { contentsBody } from "./contents.ts";
+import { attestationsOf, evidenceBody } from "./evidence.ts";
+import { chosenOf } from "./facets.ts";
+import { machineOf } from "./fit.ts";
 import { homePage, searchPage } from "./home.ts";
 import { type Html, html } from "./html.ts";
-import { kernelPage } from "./kernel.ts";
+import { overviewBody } from "./kernel.ts";
 import { contentSecurityPolicy, page } from "./layout.ts";
+import { createLookup, type FoundKernel, type KernelParams, policyOf } from "./lookup.ts";
+import { namespacePage } from "./namespace.ts";
+import { provenanceBody } from "./provenance.ts";
+import { quarantinePage, type Shown, subjectPage, type Tab } from "./subject.ts";
+import { versionsPage, versionsPerPage } from "./versions.ts";
 
 const assets = [
   { url: "/assets/style.css", file: "style.css", type: "text/css; charset=utf-8" },
   { url: "/assets/mark.svg", file: "mark.svg", type: "image/svg+xml" },
 ];
 
-interface Params {
-  readonly namespace: string;
-  readonly name: string;
-  readonly version?: string;
-}
+/** So many matches are looked at for the filters. */
+const maxHits = 200;
+
+type Get<P = unknown> = FastifyRequest<{ Params: P; Querystring: Record<string, string | string[] | undefined> }>;
+type VersionParams = KernelParams & { readonly version?: string };
 
 export function pageRoutes(app: FastifyInstance, context: Context): void {
-  const { catalog } = context;
+  const { records } = context;
+  const lookup = createLookup(context);
 
   for (const { url, file, type } of assets) {
     const content = readFileSync(join(import.meta.dirname, file));
@@ -41,45 +51,117 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     );
   }
 
-  app.get<{ Querystring: { q?: string | string[] } }>("/", async (request, reply) => {
-    const query = [request.query.q ?? ""].flat()[0]!.trim().slice(0, 200);
-    const kernels = searchKernels(catalog, query, request.principal);
-    const body = query === "" ? homePage(kernels) : searchPage(query, kernels);
-    const title = query === "" ? "Kernlock: signed compute kernels" : `${query} · Kernlock`;
+  app.get("/", async (request: Get, reply) => {
+    const given = single(request.query);
+    const query = (given.q ?? "").trim().slice(0, 200);
+    const chosen = chosenOf(given);
+    const hits = await lookup.withFacets(await findKernels(records, query, request.principal, maxHits));
+    const home = query === "" && Object.keys(chosen).length === 0;
+    const body = home ? homePage(hits) : searchPage(query, hits, chosen);
+    const title = home ? "Kernlock: signed compute kernels" : `${query || Object.values(chosen).join(", ")} · Kernlock`;
     return send(
       request,
       reply,
       200,
-      { title, query, home: query === "", description: "A registry of signed compute kernels." },
+      { title, query, home, description: "A registry of signed compute kernels." },
       body,
     );
   });
 
-  app.get<{ Params: Params }>("/kernels/:namespace/:name", kernel);
-  app.get<{ Params: Params }>("/kernels/:namespace/:name/:version", kernel);
+  app.get("/namespaces/:namespace", async (request: Get<{ namespace: string }>, reply) => {
+    const { principal, params } = request;
+    const namespace = await lookup.namespace(principal, params.namespace);
+    if (namespace === undefined) return notFound(request, reply);
+    const kernels = await records.kernelsOf(namespace.name, readerOf(principal), maxHits);
+    const members = may(principal, "administer", namespace.name)
+      ? {
+          tokens: await records.tokens(namespace.name),
+          publishers: await records.trustedPublishers({ namespace: namespace.name }),
+        }
+      : undefined;
+    const hits = await lookup.withFacets(kernels);
+    const body = namespacePage({ namespace, policy: policyOf(namespace), hits, members });
+    const { name } = namespace;
+    return send(request, reply, 200, { title: `${name} · Kernlock`, description: `Kernels of ${name}.` }, body);
+  });
 
-  async function kernel(request: FastifyRequest<{ Params: Params }>, reply: FastifyReply) {
-    const { namespace, name, version } = request.params;
-    const repository = `${namespace}/${name}`;
-    const owner = catalog.namespace(namespace);
-    const known =
-      isPackageName(repository) && mayRead(request.principal, owner) ? catalog.kernel(repository) : undefined;
-    const wanted = version ?? known?.latest;
-    const row = known && wanted !== undefined && isVersion(wanted) ? catalog.version(repository, wanted) : undefined;
-    if (owner === undefined || known === undefined || row === undefined) return notFound(request, reply);
-    const versions = catalog.versions(repository).sort((a, b) => semver.rcompare(a.version, b.version));
-    const document = JSON.parse(row.document) as VersionDocument;
-    const body = kernelPage({
-      document,
-      card: row.card,
-      versions,
-      latest: known.latest,
-      visibility: owner.visibility,
-      origin: context.origin(),
-    });
-    const title = `${repository} ${document.version} · Kernlock`;
-    return send(request, reply, 200, { title, description: document.description }, body);
-  }
+  app.get("/kernels/:namespace/:name/versions", async (request: Get<KernelParams>, reply) => {
+    const found = await lookup.kernel(request.principal, request.params);
+    if (found === undefined) return notFound(request, reply);
+    const { repository, latest } = found.kernel;
+    const page = Math.max(1, Math.min(9999, Number.parseInt(single(request.query).page ?? "1", 10) || 1));
+    const listed = found.versions.slice((page - 1) * versionsPerPage, page * versionsPerPage);
+    const lines = await Promise.all(
+      listed.map(async (line) => {
+        const document = await lookup.document(repository, line.version);
+        const since = document === undefined ? undefined : await lookup.changesSince(found, document);
+        return { ...line, before: since?.before, changes: since?.list ?? [] };
+      }),
+    );
+    const all = found.versions.map((v) => v.version);
+    const body = versionsPage({ kernel: repository, lines, all, page, latest });
+    const title = `Versions of ${repository} · Kernlock`;
+    return send(request, reply, 200, { title, description: `All versions of ${repository}.` }, body);
+  });
+
+  app.get("/kernels/:namespace/:name/compare", async (request: Get<KernelParams>, reply) => {
+    const found = await lookup.kernel(request.principal, request.params);
+    const { from, to } = single(request.query);
+    if (found === undefined || from === undefined || to === undefined) return notFound(request, reply);
+    const { repository } = found.kernel;
+    const [before, after] = [await lookup.document(repository, from), await lookup.document(repository, to)];
+    if (before === undefined || after === undefined) return notFound(request, reply);
+    const readable = found.versions.filter((v) => v.state !== "quarantined").map((v) => v.version);
+    const title = `${repository}: ${from} to ${to} · Kernlock`;
+    const description = `What changed in ${repository} from ${from} to ${to}.`;
+    return send(request, reply, 200, { title, description }, comparePage(before, after, readable));
+  });
+
+  // The signed statement as it was pushed, for whoever verifies without this registry.
+  app.get(
+    "/kernels/:namespace/:name/:version/bundles/:digest",
+    async (request: Get<Required<VersionParams> & { digest: string }>, reply) => {
+      const { digest, version } = request.params;
+      const found = await lookup.kernel(request.principal, request.params);
+      const shown = found === undefined ? undefined : await show(found, version);
+      if (shown?.document === undefined || !isContentDigest(digest)) return notFound(request, reply);
+      const { name, statements } = shown.document;
+      const known =
+        statements.some((s) => s.bundle.digest === digest) ||
+        (await attestationsOf(context, shown, policyOf(found!.owner))).some((a) => a.bundle === digest);
+      if (!known || (await records.blob(name, digest))?.visible !== 1) return notFound(request, reply);
+      const file = `${name.replace("/", "-")}-${version}-${digest.slice(7, 19)}.sigstore.json`;
+      return reply
+        .headers({
+          ...varying(request),
+          "content-type": "application/vnd.dev.sigstore.bundle.v0.3+json",
+          "content-disposition": `attachment; filename="${file}"`,
+          "content-security-policy": "default-src 'none'; sandbox",
+          "cross-origin-resource-policy": "same-origin",
+        })
+        .send(await context.blobs.readAll(digest));
+    },
+  );
+
+  const overview = version("overview", (shown, { card, request }) =>
+    overviewBody(shown, card, machineOf(single(request.query))),
+  );
+  app.get("/kernels/:namespace/:name", overview);
+  app.get("/kernels/:namespace/:name/:version", overview);
+  app.get("/kernels/:namespace/:name/:version/contents", version("contents", contentsBody));
+  app.get(
+    "/kernels/:namespace/:name/:version/provenance",
+    version("provenance", async (shown, { found }) =>
+      provenanceBody(shown, policyOf(found.owner), await lookup.changesSince(found, shown.document)),
+    ),
+  );
+  app.get(
+    "/kernels/:namespace/:name/:version/evidence",
+    version("evidence", async (shown, { found }) => {
+      const policy = policyOf(found.owner);
+      return evidenceBody(shown, policy, await attestationsOf(context, shown, policy));
+    }),
+  );
 
   // Browsers ask for the token once, as the password of any user, and send it along from then on.
   app.get("/signin", async (request, reply) => {
@@ -88,6 +170,42 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     const body = html`<h1>Sign in</h1><p>Private kernels are shown to those who have a token of their namespace. Give any user name, and the token as password.</p><p><a href="/">Back</a></p>`;
     return send(request, reply, 401, { title: "Sign in · Kernlock", description: "Sign in with a token." }, body);
   });
+
+  interface Around {
+    readonly request: Get<VersionParams>;
+    readonly found: FoundKernel;
+    readonly card: string;
+  }
+
+  /** A page of one version, of the latest where the address names none. */
+  function version(tab: Tab, render: (shown: Shown, around: Around) => Html | Promise<Html>) {
+    return async (request: Get<VersionParams>, reply: FastifyReply) => {
+      const found = await lookup.kernel(request.principal, request.params);
+      const wanted = request.params.version ?? found?.kernel.latest;
+      const shown = found === undefined || wanted === undefined ? undefined : await show(found, wanted);
+      if (found === undefined || shown === undefined) return notFound(request, reply);
+      const title = `${found.kernel.repository} ${wanted} · Kernlock`;
+      if (shown.document === undefined) {
+        const body = quarantinePage({ ...shown, document: { name: found.kernel.repository, version: wanted! } });
+        return send(request, reply, 404, { title, description: "This version is in quarantine." }, body);
+      }
+      const body = subjectPage(shown, tab, await render(shown, { request, found, card: shown.card }));
+      return send(request, reply, 200, { title, description: shown.document.description }, body);
+    };
+  }
+
+  async function show(found: FoundKernel, wanted: string) {
+    const row = await lookup.version(found.kernel.repository, wanted);
+    if (row === undefined) return undefined;
+    const { owner, kernel, versions } = found;
+    const { state, stateReason, stateAt, card } = row;
+    const about = { state, stateReason, stateAt, card, versions, latest: kernel.latest };
+    const withheld = row.state === "quarantined";
+    const frame = { ...about, visibility: owner.visibility, origin: context.origin() };
+    return withheld
+      ? { ...frame, document: undefined }
+      : { ...frame, document: JSON.parse(row.document) as VersionDocument };
+  }
 
   function notFound(request: FastifyRequest, reply: FastifyReply) {
     const body = html`<h1>No such kernel</h1><p>Nothing is published at this address, or it is private. <a href="/">Search</a>, or <a href="/signin">sign in</a> with a token of its namespace.</p>`;
@@ -124,4 +242,9 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
         ),
       );
   }
+}
+
+/** The first value of each parameter. */
+function single(query: Record<string, string | string[] | undefined>): Record<string, string | undefined> {
+  return Object.fromEntries(Object.entries(query).map(([key, value]) => [key, [value].flat()[0]]));
 }

@@ -1,5 +1,6 @@
 /** What readers get about a version, rendered once when it is published. */
-import { type Digest, digestOf, mediaTypes, type Variant } from "@kernlock/kernels/format";
+import { type Digest, digestOf, isTested, mediaTypes, type Variant } from "@kernlock/kernels/format";
+import type { ElfFacts } from "@kernlock/kernels/inspect";
 import type { KernelIndex } from "@kernlock/kernels/oci";
 import type { AcceptedStatement, Requirement, Verdict } from "@kernlock/policies/trust";
 import semver from "semver";
@@ -40,6 +41,37 @@ export interface VariantDocument {
   readonly files: Variant["files"];
   readonly ops: Variant["ops"];
   readonly signers: readonly string[];
+  /** Whether it was run on a device of its kind. Absent, like `binaries`, in what earlier releases published. */
+  readonly tested?: boolean;
+  readonly binaries?: readonly BinaryFacts[];
+}
+
+/** What the inspection at the publish found inside a payload file. */
+export interface BinaryFacts {
+  readonly path: string;
+  /** `x86_64` for host code, `sm_90a` and `PTX sm_90` for device code. */
+  readonly architectures: readonly string[];
+  /** Shared libraries it asks the loader for. */
+  readonly needed: readonly string[];
+  readonly exports: readonly string[];
+  /** How many functions it takes from those libraries. */
+  readonly imports: number;
+  /** Highest glibc it asks for, or null. */
+  readonly libc: string | null;
+}
+
+/** Device code is what `variant.json` declares: the check before this compared the two. */
+export function binaryFacts(path: string, elf: ElfFacts | undefined, { backend }: Variant): BinaryFacts {
+  const device =
+    backend.kind === "cuda" ? [...backend.architectures, ...backend.ptx.map((target) => `PTX ${target}`)] : [];
+  return {
+    path,
+    architectures: [...(elf === undefined ? [] : ["x86_64"]), ...device],
+    needed: elf?.needed ?? [],
+    exports: elf?.exports ?? [],
+    imports: elf?.imports.length ?? 0,
+    libc: elf?.libcFloor ?? null,
+  };
 }
 
 export function renderVersion(published: {
@@ -67,7 +99,7 @@ export function renderVersion(published: {
     signers: distinct(verdict.accepted.map((s) => s.signer)),
     builders: distinct(verdict.accepted.flatMap((s) => s.builder ?? [])),
     statements: verdict.accepted,
-    variants: variants.map(({ key, manifest, manifestSize, variant }) => ({
+    variants: variants.map(({ key, manifest, manifestSize, variant, binaries }) => ({
       variant: key,
       manifest: { digest: manifest, size: manifestSize },
       abi: variant.abi,
@@ -77,6 +109,8 @@ export function renderVersion(published: {
       files: variant.files,
       ops: variant.ops,
       signers: signersOf(manifest),
+      tested: isTested(variant),
+      binaries,
     })),
     verdict: verdict.tree,
   };

@@ -34,7 +34,7 @@ import {
 import type { Context } from "../context.ts";
 import type { ContentDigest } from "../store/digests.ts";
 import type { ManifestRow } from "../store/records.ts";
-import { renderVersion } from "./documents.ts";
+import { type BinaryFacts, binaryFacts, renderVersion } from "./documents.ts";
 import { requireBlobs } from "./store-manifest.ts";
 
 export interface PublishRequest {
@@ -53,6 +53,7 @@ export interface PublishedVariant {
   readonly manifest: Digest;
   readonly manifestSize: number;
   readonly variant: Variant;
+  readonly binaries: readonly BinaryFacts[];
 }
 
 export interface Publisher {
@@ -165,6 +166,7 @@ export function createPublisher(context: Context): Publisher {
     await requireBlobs(context, repository, [manifest.config, ...manifest.files]);
     const variant = parseVariant(await readChecked(manifest.config.digest));
     checkVariantManifest(manifest, variant, { name: index.name, version: index.version, variant: entry.variant });
+    const binaries: BinaryFacts[] = [];
     for (const file of payloadFiles(variant)) {
       if (file.size > maxPayloadBytes) {
         fail("KL_REGISTRY_BLOB_TOO_LARGE", `The payload "${file.path}" is too large to be inspected.`, {
@@ -173,14 +175,16 @@ export function createPublisher(context: Context): Publisher {
         });
       }
       const bytes = await readChecked(file.digest);
-      if (file.kind === "shared-object") {
-        checkSharedObject(inspectElf(bytes), {
+      const elf = file.kind === "shared-object" ? inspectElf(bytes) : undefined;
+      if (elf !== undefined) {
+        checkSharedObject(elf, {
           allowedLibraries,
           libcMaximum: variant.platform.libc.minimum,
           exports: sharedObjectExports,
         });
       }
       checkDeviceCode(bytes, file, variant);
+      binaries.push(binaryFacts(file.path, elf, variant));
     }
     return {
       key: entry.variant,
@@ -188,6 +192,7 @@ export function createPublisher(context: Context): Publisher {
       manifestSize: row.bytes.byteLength,
       config: manifest.config.digest,
       variant,
+      binaries,
     };
   }
 

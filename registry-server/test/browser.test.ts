@@ -56,7 +56,7 @@ describe.skipIf(!hasChromium)("the registry's pages in a real browser (needs chr
     const text = await page.locator("main").textContent();
     for (const part of ["https://builder.example/one", "git.example/norm", "Apache-2.0"]) expect(text).toContain(part);
     expect(await page.locator(".digest").allTextContents()).toContain(pack.digest);
-    await page.getByText("Why the registry accepted it").click();
+    await page.getByRole("link", { name: "Provenance" }).click();
     expect(await page.locator(".verdict").textContent()).toContain("provenance of the index");
 
     expect(complaints).toEqual([]);

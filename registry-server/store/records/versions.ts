@@ -54,10 +54,10 @@ export interface NewVersion {
 }
 
 const statusColumns = `state, state_reason as "stateReason", state_at as "stateAt"`;
-export const versionColumns = `repository, version, digest, published_at as "publishedAt", token_id as "tokenId", verdict, document, card`;
-export const kernelColumns = `k.repository, k.namespace, k.latest, k.summary, k.license, k.published_at as "publishedAt"`;
+const versionColumns = `repository, version, digest, published_at as "publishedAt", token_id as "tokenId", verdict, document, card`;
+const kernelColumns = `k.repository, k.namespace, k.latest, k.summary, k.license, k.published_at as "publishedAt"`;
 /** Which kernels a reader is shown; its parameters: the reader's namespace, twice. */
-export const listable = `(n.visibility = 'public' or ? = '*' or n.name = ?) and exists
+const listable = `(n.visibility = 'public' or ? = '*' or n.name = ?) and exists
   (select 1 from version v where v.repository = k.repository and v.state <> 'quarantined')`;
 
 export function versionRecords(sql: Sql) {
@@ -192,6 +192,16 @@ export function versionRecords(sql: Sql) {
         reader,
         limit,
       ),
+    /** Of one namespace, by name. */
+    kernelsOf: (namespace: string, reader: string, limit: number) =>
+      sql.all<KernelRow>(
+        `select ${kernelColumns} from kernel k join namespace n on n.name = k.namespace
+         where k.namespace = ? and ${listable} order by k.repository limit ?`,
+        namespace,
+        reader,
+        reader,
+        limit,
+      ),
     /** Kernels that hold a word beginning with each of `words` (letters and digits only); better matches first. */
     search: (words: readonly string[], reader: string, limit: number) =>
       sql.dialect === "sqlite"
@@ -210,11 +220,11 @@ export function versionRecords(sql: Sql) {
   };
 }
 
-export const sqliteSearch = `select ${kernelColumns} from kernel_search s join kernel k on k.id = s.rowid
+const sqliteSearch = `select ${kernelColumns} from kernel_search s join kernel k on k.id = s.rowid
   join namespace n on n.name = k.namespace where kernel_search match ? and ${listable}
   order by bm25(kernel_search, 8, 4, 4, 2, 1), k.repository limit ?`;
 
-export function sqliteMatch(words: readonly string[]): string {
+function sqliteMatch(words: readonly string[]): string {
   return words.map((word) => `"${word}"*`).join(" ");
 }
 
