@@ -6,4 +6,4 @@ cd "$root"
 arch=${3:-90a}
 toolkit=${KERNLOCK_CUDA:-$(npm run --silent toolchain -- nvcc)/nvidia/cu13}
 "$toolkit/bin/nvcc" -std=c++20 -O3 -gencode=arch=compute_$arch,code=sm_$arch \
-  -Xptxas -v -I kernels/include -I kernels/abi -I kernels/abi/generated -cubin -o "$2" "$1"
+  ${KL_DEFINES:-} -Xptxas -v -I kernels/include -I kernels/abi -I kernels/abi/generated -cubin -o "$2" "$1"

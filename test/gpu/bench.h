@@ -269,10 +269,21 @@ inline double distinct(const std::vector<int>& ids) {
 inline void one(Device& d, check::Libraries& l, Model& model, uint32_t seqs, uint32_t tokens, uint32_t context, bool dense) {
   Step s(model, seqs, tokens, context);
   Runner plain{d, l, model, s, false, dense}, run{d, l, model, s, true, dense};
+  // The experts of the layer that is timed alone, and the mean over the layers of a whole step.
+  const auto route = [&] {
+    run.embed();
+    run.norm_router(model.layer[0]);
+    d.sync();
+    return distinct(gpu::fetch<int>(s.expert_ids, tokens * top_k));
+  };
+  const double hit = route();
   run.embed();
-  run.norm_router(model.layer[0]);
-  d.sync();
-  const double hit = distinct(gpu::fetch<int>(s.expert_ids, tokens * top_k));
+  double mean_hit = 0;
+  for (uint32_t i = 0; i < layers; ++i) {
+    run.layer(i);
+    d.sync();
+    mean_hit += distinct(gpu::fetch<int>(s.expert_ids, tokens * top_k)) / layers;
+  }
   const auto floor = [](double bytes, double flops) { return std::max(bytes / 3.0e6, flops / 798e6); };
   const double t = tokens;
   const double moe_bytes = dense ? hit * 3.0 * 2880 * 2880 * 2 : hit * (up_tiles + down_tiles) / experts;
@@ -293,10 +304,11 @@ inline void one(Device& d, check::Libraries& l, Model& model, uint32_t seqs, uin
       {dense ? "moe_residual bf16" : "moe_residual mxfp4", floor(moe_bytes + t * 11520, t * 4 * 2 * 3 * 2880.0 * 2880), [](Runner& r, const Layer& w) { r.moe(w); }},
       {"rmsnorm", floor(t * 11520, 0), [](Runner& r, const Layer&) { r.norm(); }},
   };
-  printf("\n%u sequences, %u tokens, context %u, %s experts (%.0f of 32 hit)\n", seqs, tokens, context, dense ? "bf16" : "mxfp4", hit);
+  printf("\n%u sequences, %u tokens, context %u, %s experts; distinct experts: %.0f of 32 in the first layer (as for moe alone), %.1f in the mean of a step\n", seqs, tokens, context, dense ? "bf16" : "mxfp4", hit, mean_hit);
   printf("  %-22s %9s %9s %9s  share of floor\n", "us a launch", "floor", "graph", "pdl");
   double sum = 0;
   for (const Part& p : parts) {
+    if (p.name[0] == 'm') route();  // timing o_proj and the router changed the stream
     const auto loop = [&](Runner& r) { return r.time([&] { for (const Layer& w : model.layer) p.body(r, w); }, tokens > 1000 ? 7 : 15) / layers; };
     const double a = loop(plain), b = loop(run);
     printf("  %-22s %9.2f %9.2f %9.2f  %4.0f %%\n", p.name, p.floor, a, b, 100 * p.floor / std::min(a, b));
@@ -305,15 +317,18 @@ inline void one(Device& d, check::Libraries& l, Model& model, uint32_t seqs, uin
   const double head_floor = floor(1.158e9 + seqs * 8.0e5, seqs * 2.0 * vocab * hidden);
   const double head = run.time([&] { run.lm_head(); }), sampling = run.time([&] { run.sample(); });
   printf("  %-22s %9.2f %9s %9.2f  %4.0f %%\n  %-22s %9.2f %9s %9.2f\n", "lm_head", head_floor, "", head, 100 * head_floor / head, "sample", seqs * 804352 / 3.0e6, "", sampling);
+  const double one_expert = dense ? 3.0 * 2880 * 2880 * 2 : double(up_tiles + down_tiles) / experts;
+  const double moe_flops = t * 4 * 2 * 3 * 2880.0 * 2880;
+  sum += floor(mean_hit * one_expert + t * 11520, moe_flops) - floor(hit * one_expert + t * 11520, moe_flops);
   const double total_floor = sum * layers + head_floor;
   const double a = plain.time([&] { plain.step(); }, 11), b = run.time([&] { run.step(); }, 11);
   printf("  step: floor %.0f us (%.0f tok/s), graph %.0f us (%.0f tok/s), graph + PDL %.0f us (%.0f tok/s, %.0f %% of the floor)\n", total_floor, 1e6 * t / total_floor, a, 1e6 * t / a, b,
          1e6 * t / b, 100 * total_floor / b);
-  if (small) {
-    printf("  step by which ops launch dependently:");
-    for (uint32_t mask : {0u, 32u, 1u, 2u, 4u, 8u, 16u, 7u, 15u, 47u, 21u, 53u}) {
+  if (tokens == 1) {
+    printf("  step, us, by the ops that may launch dependently (1 qkv, 2 attention, 4 o_proj, 8 router, 16 experts, 32 the rest):");
+    for (uint32_t mask : {0u, 32u, 1u, 2u, 4u, 8u, 16u, 12u, 28u, 20u, 31u, 30u}) {
       run.mask = mask;
-      printf(" %u: %.0f", mask, run.time([&] { run.step(); }, 7));
+      printf(" %u: %.0f", mask, run.time([&] { run.step(); }, 15));
     }
     printf("\n");
   }

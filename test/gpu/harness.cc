@@ -77,10 +77,9 @@ int main(int argc, char** argv) {
       for (uint32_t i = 0; i < 3; ++i) run.layer(i);
       d.sync();
     } else if (which == "quick") {
-      for (uint32_t b : {1u, 8u}) bench::one(d, l, model, b, b, 1024, false);
-      bench::one(d, l, model, 1, 2048, 2048, false);
+      for (uint32_t b : {1u, 64u}) bench::one(d, l, model, b, b, 1024, false);
     } else if (which == "decode") {
-      for (uint32_t b : {1u, 8u, 32u, 64u}) bench::one(d, l, model, b, b, 1024, false);
+      for (uint32_t b : {1u, 2u, 4u, 8u, 16u, 32u, 64u}) bench::one(d, l, model, b, b, 1024, false);
       bench::one(d, l, model, 1, 1, 8192, false);
     } else if (which == "prefill") {
       for (uint32_t t : {512u, 2048u, 8192u}) bench::one(d, l, model, 1, t, t, false);

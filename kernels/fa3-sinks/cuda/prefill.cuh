@@ -20,7 +20,7 @@ __device__ __forceinline__ void attend_prefill(const AttentionParams& p, const v
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const uint32_t group = p.heads / p.kv_heads, tile_tokens = 128 / group, kv_head = blockIdx.y;
   if (threadIdx.x == 0) {
-    for (int s = 0; s < prefill_stages; ++s) barrier_init(full + s, 1), barrier_init(empty + s, 8);
+    for (int s = 0; s < prefill_stages; ++s) barrier_init(full + s, 1), barrier_init(empty + s, 8 * release_arrivals);
     barrier_init_fence();
     prefetch_map(map);
   }
@@ -178,7 +178,7 @@ __device__ __forceinline__ void attend_prefill(const AttentionParams& p, const v
     wgmma_commit();
     wgmma_wait<0>();
     wgmma_settle(out);
-    if (lane == 0) barrier_arrive(empty + s);
+    barrier_release(empty + s, lane);
   }
 
 #pragma unroll

@@ -77,7 +77,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 // 2t + 9 as a0 (g, low k), a1 (g + 8, low), a2 (g, high), a3 (g + 8, high); B column g as b0, b1; D (g, 2t .. 2t + 1), (g + 8, ..).
 __device__ __forceinline__ void mma16816(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                                          uint32_t b1) {
-  asm volatile(
+  asm(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
@@ -125,6 +125,17 @@ __device__ __forceinline__ void barrier_expect(uint64_t* barrier, uint32_t bytes
 }
 __device__ __forceinline__ void barrier_arrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+// A consuming warp gives a stage back: one lane arrives for all, after they have met. (The race checker credits only the lane that
+// arrives: for it, a build with KL_EVERY_LANE_ARRIVES lets all of them.)
+#ifdef KL_EVERY_LANE_ARRIVES
+constexpr uint32_t release_arrivals = 32;
+#else
+constexpr uint32_t release_arrivals = 1;
+#endif
+__device__ __forceinline__ void barrier_release(uint64_t* barrier, uint32_t lane) {
+  __syncwarp();
+  if (release_arrivals == 32 || lane == 0) barrier_arrive(barrier);
 }
 __device__ __forceinline__ void barrier_wait(uint64_t* barrier, uint32_t phase) {
   asm volatile(
@@ -187,6 +198,9 @@ __device__ __forceinline__ uint32_t cluster_rank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
   return r;
 }
+// Split: a block may write into a peer only once that peer has arrived, that is, has begun.
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 __device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }

@@ -27,7 +27,7 @@ __device__ __forceinline__ void gemm_tile(const void* map_a, const void* map_b, 
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const uint32_t steps = (depth + 63) / 64;
   if (threadIdx.x == 0) {
-    for (int s = 0; s < stages; ++s) barrier_init(full + s, gather ? 33 : 1), barrier_init(empty + s, consumers);
+    for (int s = 0; s < stages; ++s) barrier_init(full + s, gather ? 33 : 1), barrier_init(empty + s, consumers * release_arrivals);
     barrier_init_fence();
   }
   __syncthreads();
@@ -95,7 +95,7 @@ __device__ __forceinline__ void gemm_tile(const void* map_a, const void* map_b, 
     for (int i = 0; i < 4; ++i) Wgmma<block_features>::ss(d, a + 2 * i, b + 2 * i);
     wgmma_commit();
     wgmma_wait<1>();
-    if (k > 0 && lane == 0) barrier_arrive(empty + (k - 1) % stages);
+    if (k > 0) barrier_release(empty + (k - 1) % stages, lane);
   }
   wgmma_wait<0>();
   wgmma_settle(d);

@@ -123,7 +123,7 @@ __device__ __forceinline__ void grouped_product(const GroupedParams& p) {
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const uint32_t steps = (p.depth + slices * 64 - 1) / (slices * 64);
   if (threadIdx.x == 0) {
-    for (int s = 0; s < stages; ++s) barrier_init(full + s, 1), barrier_init(empty + s, consumers);
+    for (int s = 0; s < stages; ++s) barrier_init(full + s, 1), barrier_init(empty + s, consumers * release_arrivals);
     barrier_init_fence();
   }
   __syncthreads();
@@ -176,7 +176,7 @@ __device__ __forceinline__ void grouped_product(const GroupedParams& p) {
         wgmma_commit();
         if (i == 0) {
           wgmma_wait<1>();  // the previous stage is through
-          if (k > 0 && lane == 0) barrier_arrive(empty + (k - 1) % stages);
+          if (k > 0) barrier_release(empty + (k - 1) % stages, lane);
         }
       }
       wgmma_wait<1>();
@@ -187,7 +187,7 @@ __device__ __forceinline__ void grouped_product(const GroupedParams& p) {
       for (int c = 0; c < 4; ++c) Wgmma<width>::ss(d, a + 2 * c, x + 2 * c);
       wgmma_commit();
       wgmma_wait<1>();
-      if (k > 0 && lane == 0) barrier_arrive(empty + (k - 1) % stages);
+      if (k > 0) barrier_release(empty + (k - 1) % stages, lane);
     }
   }
   wgmma_wait<0>();

@@ -78,7 +78,7 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
   float* sums = reinterpret_cast<float*>(shared + p.stages * stage_bytes);
   const uint32_t item_sums = direct_warps * p.tokens * 16;
   const uint32_t blocks = p.intermediate / 8;
-  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, 1), barrier_init(empty + threadIdx.x, direct_warps), barrier_init_fence();
+  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, 1), barrier_init(empty + threadIdx.x, direct_warps * release_arrivals), barrier_init_fence();
   __syncthreads();
   pdl_wait();
   // Only now: the next launch (down) reads the router's results before its own wait, and may since they are complete here.
@@ -127,25 +127,28 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
     float* group_sums = sums + buffer * p.group * item_sums;
     for (uint32_t n = 0; n < here; ++n) {
       float d[2][4] = {};
-      {
-        barrier_wait(full + s, phase);
-        const uint8_t* stage = shared + s * stage_bytes + first_tile * tile_bytes;
+      barrier_wait(full + s, phase);
+      const uint8_t* stage = shared + s * stage_bytes + first_tile * tile_bytes;
+      const auto multiply = [&](int j) {
+        const uint8_t* a = stage + j * tile_bytes;
+        uint32_t v[8], w[8];
+        unpack_tile(*reinterpret_cast<const uint2*>(a + lane * 8), *reinterpret_cast<const uint16_t*>(a + 256 + g * 2), v);
+        a += strip_bytes;
+        unpack_tile(*reinterpret_cast<const uint2*>(a + lane * 8), *reinterpret_cast<const uint16_t*>(a + 256 + g * 2), w);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) mma16816(d[k % 2], v[2 * k], w[2 * k], v[2 * k + 1], w[2 * k + 1], x[j][2 * k], x[j][2 * k + 1]);
+      };
+      if (tiles == direct_tiles) {  // no branches between tiles, so that they overlap
+#pragma unroll
+        for (int j = 0; j < direct_tiles; ++j) multiply(j);
+      } else {
 #pragma unroll
         for (int j = 0; j < direct_tiles; ++j) {
-          if (uint32_t(j) < tiles) {
-            const uint8_t* a = stage + j * tile_bytes;
-            uint32_t v[8], w[8];
-            unpack_tile(*reinterpret_cast<const uint2*>(a + lane * 8), *reinterpret_cast<const uint16_t*>(a + 256 + g * 2), v);
-            a += strip_bytes;
-            unpack_tile(*reinterpret_cast<const uint2*>(a + lane * 8), *reinterpret_cast<const uint16_t*>(a + 256 + g * 2), w);
-#pragma unroll
-            for (int k = 0; k < 4; ++k) mma16816(d[k % 2], v[2 * k], w[2 * k], v[2 * k + 1], w[2 * k + 1], x[j][2 * k], x[j][2 * k + 1]);
-          }
+          if (uint32_t(j) < tiles) multiply(j);
         }
-        __syncwarp();
-        if (lane == 0) barrier_arrive(empty + s);
-        if (++s == p.stages) s = 0, phase ^= 1;
       }
+      barrier_release(empty + s, lane);
+      if (++s == p.stages) s = 0, phase ^= 1;
       float* to = group_sums + n * item_sums + warp * p.tokens * 16;
       if (2 * t < p.tokens) to[2 * t * 16 + g] = d[0][0] + d[1][0], to[2 * t * 16 + 8 + g] = d[0][2] + d[1][2];
       if (2 * t + 1 < p.tokens) {
@@ -181,9 +184,9 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const uint32_t row_tiles = p.intermediate / 64, share = (row_tiles + direct_warps - 1) / direct_warps;
   const uint32_t first_tile = min(warp * share, row_tiles), tiles = min(share, row_tiles - first_tile);
-  const uint32_t stage_bytes = row_tiles * tile_bytes, all_strips = p.hidden / 8;
+  const uint32_t strip_bytes = row_tiles * tile_bytes, stage_bytes = p.strips_per_block * strip_bytes, all_strips = p.hidden / 8;
   float* sums = reinterpret_cast<float*>(shared + p.stages * stage_bytes);  // [warp, strip, token, 8]
-  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, 1), barrier_init(empty + threadIdx.x, direct_warps), barrier_init_fence();
+  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, 1), barrier_init(empty + threadIdx.x, direct_warps * release_arrivals), barrier_init_fence();
   __syncthreads();
   pdl_launch();
   // Before the wait: the router is complete, because `up` lets this launch start only after its own wait.
@@ -191,7 +194,6 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
   if (threadIdx.x < p.tokens * p.top_k) weights[threadIdx.x] = load_fresh(p.weights + threadIdx.x);
 
   const uint32_t strip = blockIdx.x * p.strips_per_block, strips = min(p.strips_per_block, all_strips - strip);
-  const uint32_t items = chosen.count * strips;
   for (uint32_t i = threadIdx.x; i < chosen.count; i += direct_threads) {  // biases are constant: they may be on their way already
     const uint16_t* bias = p.down_bias + uint64_t(chosen.active[i] - int(p.expert_begin)) * p.hidden + strip * 8;
     asm volatile("prefetch.global.L2 [%0];" ::"l"(bias));
@@ -199,12 +201,12 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
   if (warp == direct_warps) {
     if (lane == 0) {
       const uint64_t policy = evict_first();
-      uint32_t s = 0, phase = 1, a = 0, n = 0;
-      for (uint32_t item = 0; item < items; ++item) {
+      uint32_t s = 0, phase = 1;
+      for (uint32_t a = 0; a < chosen.count; ++a) {
         barrier_wait(empty + s, phase);
-        barrier_expect(full + s, stage_bytes);
-        bulk_copy(shared + s * stage_bytes, p.down + (uint64_t(chosen.active[a] - p.expert_begin) * all_strips + strip + n) * stage_bytes, stage_bytes, full + s, policy);
-        if (++n == strips) n = 0, ++a;
+        barrier_expect(full + s, strips * strip_bytes);
+        bulk_copy(shared + s * stage_bytes, p.down + (uint64_t(chosen.active[a] - p.expert_begin) * all_strips + strip) * strip_bytes, strips * strip_bytes,
+                  full + s, policy);
         if (++s == p.stages) s = 0, phase ^= 1;
       }
     }
@@ -247,30 +249,39 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
         h[j][0] = from[0], h[j][1] = from[1];
       }
     }
+    barrier_wait(full + s, phase);
+    const uint8_t* stage = shared + s * stage_bytes + first_tile * tile_bytes;
+    float d[direct_most_strips][4] = {};
+    const auto multiply = [&](int j, int n) {
+      const uint8_t* from = stage + n * strip_bytes + j * tile_bytes;
+      uint32_t v[8];
+      unpack_tile(*reinterpret_cast<const uint2*>(from + lane * 8), *reinterpret_cast<const uint16_t*>(from + 256 + g * 2), v);
+      mma16816(d[n], h[j][0].x, 0, h[j][0].y, 0, v[0], v[1]);
+      mma16816(d[n], h[j][0].z, 0, h[j][0].w, 0, v[2], v[3]);
+      mma16816(d[n], h[j][1].x, 0, h[j][1].y, 0, v[4], v[5]);
+      mma16816(d[n], h[j][1].z, 0, h[j][1].w, 0, v[6], v[7]);
+    };
+    if (tiles == direct_tiles && strips == 3) {  // gpt-oss on 132 multiprocessors: no branches, so that strips and tiles overlap
 #pragma unroll
-    for (int n = 0; n < direct_most_strips; ++n) {
-      if (uint32_t(n) < strips) {
-        barrier_wait(full + s, phase);
-        const uint8_t* stage = shared + s * stage_bytes + first_tile * tile_bytes;
-        float d[2][4] = {};
+      for (int j = 0; j < direct_tiles; ++j) {
+#pragma unroll
+        for (int n = 0; n < 3; ++n) multiply(j, n);
+      }
+    } else {
+#pragma unroll
+      for (int n = 0; n < direct_most_strips; ++n) {
 #pragma unroll
         for (int j = 0; j < direct_tiles; ++j) {
-          if (uint32_t(j) < tiles) {
-            const uint8_t* from = stage + j * tile_bytes;
-            uint32_t v[8];
-            unpack_tile(*reinterpret_cast<const uint2*>(from + lane * 8), *reinterpret_cast<const uint16_t*>(from + 256 + g * 2), v);
-            mma16816(d[0], h[j][0].x, 0, h[j][0].y, 0, v[0], v[1]);
-            mma16816(d[1], h[j][0].z, 0, h[j][0].w, 0, v[2], v[3]);
-            mma16816(d[0], h[j][1].x, 0, h[j][1].y, 0, v[4], v[5]);
-            mma16816(d[1], h[j][1].z, 0, h[j][1].w, 0, v[6], v[7]);
-          }
+          if (uint32_t(n) < strips && uint32_t(j) < tiles) multiply(j, n);
         }
-        __syncwarp();
-        if (lane == 0) barrier_arrive(empty + s);
-        if (++s == p.stages) s = 0, phase ^= 1;
-        total[n][0] += weight * (d[0][0] + d[1][0]);
-        total[n][1] += weight * (d[0][1] + d[1][1]);
       }
+    }
+    barrier_release(empty + s, lane);
+    if (++s == p.stages) s = 0, phase ^= 1;
+#pragma unroll
+    for (int n = 0; n < direct_most_strips; ++n) {
+      total[n][0] += weight * d[n][0];
+      total[n][1] += weight * d[n][1];
     }
   }
 #pragma unroll

@@ -50,28 +50,22 @@ kl_status run_moe(const Instance& i, const Launcher& launch, const Args& a, void
   p.expert_begin = a.expert_begin, p.expert_end = a.expert_end, p.accumulate = accumulate, p.stream_f32 = a.stream_dtype == KL_F32;
   p.alpha = a.alpha, p.limit = a.limit;
 
-  // About 96 KiB of weights in flight: half of a multiprocessor is left to the launches before and after.
-  const uint32_t budget = 97920 + 1024, sm = i.device.multiprocessors;
+  // One block a multiprocessor, its ring as deep as shared memory allows.
+  const uint32_t budget = 220 * 1024, sm = i.device.multiprocessors;
+  const auto stages = [](uint32_t bytes, uint32_t stage) { return bytes / stage < 8 ? bytes / stage : 8u; };
+  const auto exclusive = [](uint32_t bytes) { return bytes < 115 * 1024 ? 115 * 1024 : bytes; };
   p.group = a.tokens <= 2 ? 12 : 6;
-  const uint32_t up_stage = 2 * (a.hidden / 64) * tile_bytes;
-  p.stages = budget / up_stage < 8 ? budget / up_stage : 8;
-  const uint32_t up_sums = 2 * p.group * direct_warps * a.tokens * 16 * 4;
-  // More than half of a multiprocessor's shared memory, so that two blocks of this launch never share one.
-  uint32_t up_shared = p.stages * up_stage + up_sums;
-  if (up_shared < 115 * 1024) up_shared = 115 * 1024;
-  if (kl_status s = launch(up_kernel, {sm}, direct_warps * 32 + 32, up_shared, p); s != KL_OK) return s;
+  const uint32_t up_stage = 2 * (a.hidden / 64) * tile_bytes, up_sums = 2 * p.group * direct_warps * a.tokens * 16 * 4;
+  p.stages = stages(budget - up_sums, up_stage);
+  if (kl_status s = launch(up_kernel, {sm}, direct_warps * 32 + 32, exclusive(p.stages * up_stage + up_sums), p); s != KL_OK) return s;
 
-  const uint32_t down_stage = a.intermediate / 64 * tile_bytes;
-  const uint32_t h_bytes = a.tokens * a.top_k * a.intermediate * 2;
-  p.staged = h_bytes <= 48 * 1024;
-  const uint32_t down_budget = p.staged ? budget - h_bytes : budget;
-  p.stages = down_budget / down_stage < 8 ? down_budget / down_stage : 8;
   p.strips_per_block = ceil_div(a.hidden / 8, sm);
   if (p.strips_per_block > direct_most_strips) p.strips_per_block = direct_most_strips;
-  // One block of this launch beside one of `up`; where those do not fit together, none beside another of its own.
-  uint32_t down_shared = p.stages * down_stage + direct_warps * direct_most_strips * a.tokens * 8 * 4 + (p.staged ? h_bytes : 0);
-  if (up_shared + down_shared > 222 * 1024 && down_shared < 115 * 1024) down_shared = 115 * 1024;
-  return launch(down_kernel, {ceil_div(a.hidden / 8, p.strips_per_block)}, direct_warps * 32 + 32, down_shared, p);
+  const uint32_t h_bytes = a.tokens * a.top_k * a.intermediate * 2, down_stage = p.strips_per_block * (a.intermediate / 64) * tile_bytes;
+  p.staged = h_bytes <= 48 * 1024;
+  const uint32_t rest = direct_warps * direct_most_strips * a.tokens * 8 * 4 + (p.staged ? h_bytes : 0);
+  p.stages = stages(budget - rest, down_stage);
+  return launch(down_kernel, {ceil_div(a.hidden / 8, p.strips_per_block)}, direct_warps * 32 + 32, exclusive(p.stages * down_stage + rest), p);
 }
 kl_status moe(const Instance& i, const Launcher& launch, const kl_moe_args& a) { return run_moe(i, launch, a, a.out, false); }
 kl_status moe_residual(const Instance& i, const Launcher& launch, const kl_moe_residual_args& a) {

@@ -4,10 +4,10 @@
 
 using namespace kl;
 
-extern "C" __global__ void __launch_bounds__(direct_threads, 2) moe_direct_up(const __grid_constant__ DirectParams p) {
+extern "C" __global__ void __launch_bounds__(direct_threads, 1) moe_direct_up(const __grid_constant__ DirectParams p) {
   direct_up(p);
 }
-extern "C" __global__ void __launch_bounds__(direct_threads, 2) moe_direct_down(const __grid_constant__ DirectParams p) {
+extern "C" __global__ void __launch_bounds__(direct_threads, 1) moe_direct_down(const __grid_constant__ DirectParams p) {
   direct_down(p);
 }
 

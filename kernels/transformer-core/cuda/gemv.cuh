@@ -97,7 +97,7 @@ __device__ __forceinline__ void gemv(const GemvParams& p) {
   const uint32_t chunks = p.depth / 32, half = (chunks + 1) / 2;
 
   if (threadIdx.x == 0) {
-    for (uint32_t s = 0; s < p.stages; ++s) barrier_init(full + s, 1), barrier_init(empty + s, gemv_warps);
+    for (uint32_t s = 0; s < p.stages; ++s) barrier_init(full + s, 1), barrier_init(empty + s, gemv_warps * release_arrivals);
     barrier_init_fence();
   }
   __syncthreads();
@@ -224,8 +224,7 @@ __device__ __forceinline__ void gemv(const GemvParams& p) {
             mma16816(d[1], x[q][j].z, 0, x[q][j].w, 0, b.z, b.w);
           }
         }
-        __syncwarp();
-        if (lane == 0) barrier_arrive(empty + s);
+        barrier_release(empty + s, lane);
         if (++s == p.stages) s = 0, phase ^= 1;
       }
       if (g < tokens) {

@@ -55,6 +55,7 @@ __device__ __forceinline__ void route(const RouterParams& p) {
   const uint32_t slice = p.hidden / 8, chunks = slice / 8, column = rank * slice;
   const uint32_t base = blockIdx.x / 8 * 8;
 
+  cluster_arrive();
   // The first four experts of each warp, two chunks a lane: all of them at 32 experts of 2,880 columns.
   uint4 early[4][2];
 #pragma unroll
@@ -70,6 +71,8 @@ __device__ __forceinline__ void route(const RouterParams& p) {
   }
   pdl_launch();
   pdl_wait();
+  __syncwarp();
+  cluster_wait();  // every peer has begun: its shared memory may be written
 
   const uint32_t token = base + warp;
   const bool there = token < p.tokens && p.row_seq[token] >= 0;
