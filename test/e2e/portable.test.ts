@@ -1,0 +1,93 @@
+import { spawn } from "node:child_process";
+import { createPrivateKey, createPublicKey } from "node:crypto";
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { kernlock, kernlockOk, type Ran, root } from "../../scripts/project.ts";
+import { testProject } from "../project.ts";
+
+const scratch = mkdtempSync(join(tmpdir(), "kernlock-portable-"));
+const portable = join(scratch, "somewhere", "port able");
+const elsewhere = join(scratch, "elsewhere");
+const publicKey = join(scratch, "public.pem");
+
+beforeAll(async () => {
+  const { folder, workshop } = await testProject();
+  mkdirSync(join(scratch, "somewhere"));
+  mkdirSync(join(elsewhere, "home"), { recursive: true });
+  const pem = createPublicKey(createPrivateKey(readFileSync(workshop.privateKey))).export({
+    type: "spki",
+    format: "pem",
+  });
+  writeFileSync(publicKey, pem);
+  await kernlockOk(["bundle", "--portable", portable, "--key", workshop.privateKey], { cwd: folder });
+}, 600_000);
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+/** As on a machine that has nothing: no PATH, no environment, another folder. */
+function bare(...args: string[]): Promise<Ran> {
+  return new Promise((done, failed) => {
+    const env = { HOME: join(elsewhere, "home"), PATH: "" };
+    const child = spawn(join(portable, "kernlock"), args, { cwd: elsewhere, env });
+    let [stdout, stderr] = ["", ""];
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+    });
+    child.on("error", failed);
+    child.on("close", (code) => done({ status: code ?? 1, stdout, stderr }));
+  });
+}
+
+it("runs a model from anywhere, with nothing in PATH and its own project", async () => {
+  const dictionary = join(elsewhere, "dictionary");
+  cpSync(join(root, "models/dictionary"), dictionary, { recursive: true });
+  const { status, stdout, stderr } = await bare(
+    ...["generate", "--model", "dictionary", "--chat", "What is a harbor?", "--reasoning", "low", "--greedy", "--json"],
+  );
+  expect(status, stderr).toBe(0);
+  const answer = JSON.parse(stdout) as { text: string; run_record: { signer: string }[] };
+  expect(answer.text).toContain("a sheltered port");
+  expect(answer.run_record.length).toBeGreaterThan(8);
+  const selftest = await bare("selftest", "--model", "dictionary");
+  expect(selftest.stdout).toContain("55 of 55 decided conversations");
+}, 120_000);
+
+it("answers what needs no native code, and says what it left at home", async () => {
+  expect((await bare("doctor")).status).toBe(0);
+  expect((await bare("verify", "--frozen")).status).toBe(0);
+  const { stdout } = await bare("--help");
+  expect(stdout).toContain("selftest");
+  expect(stdout).not.toMatch(/^ {2}registry /m);
+}, 120_000);
+
+it("leaves out the server, tests and compilers", () => {
+  for (const name of ["app/test", "app/registry-server", "app/node_modules/typescript", "app/engine/test"]) {
+    expect(existsSync(join(portable, name)), name).toBe(false);
+  }
+});
+
+it("is as its signed manifest says, and is refused with one file more or one byte other", async () => {
+  const check = (): Promise<Ran> => kernlock(["bundle", "--check", portable, "--trust", publicKey, "--json"]);
+  expect((await check()).status).toBe(0);
+  const added = join(portable, "app", "added.ts");
+  writeFileSync(added, "");
+  expect(JSON.parse((await check()).stdout)).toMatchObject({ error: { code: "KL_PORTABLE_DIFFERS" } });
+  rmSync(added);
+  appendFileSync(join(portable, "project", "kernels.policy.yaml"), "\n");
+  expect(JSON.parse((await check()).stdout)).toMatchObject({ error: { code: "KL_PORTABLE_DIFFERS" } });
+  appendFileSync(join(portable, "manifest.json"), "\n");
+  expect(JSON.parse((await check()).stdout)).toMatchObject({ error: { code: "KL_PORTABLE_SIGNATURE" } });
+}, 120_000);
