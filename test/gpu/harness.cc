@@ -19,7 +19,7 @@ static void check_all(Device& d, Libraries& l, uint64_t seed, bool smoke) {
   }
   qkv(d, l, r, 5, 192, 4, 1, true, true), qkv(d, l, r, 5, 256, 8, 2, false, false);
   projection(d, l, r, 6, 256, 192, false, false), projection(d, l, r, 6, 2880, 2880, false, false);
-  for (uint32_t tokens : {1u, 5u, 8u, 33u}) router(d, l, r, tokens, 2880, 32, 4, tokens != 5, tokens == 8);
+  for (uint32_t tokens : {1u, 5u, 8u, 33u, 100u}) router(d, l, r, tokens, 2880, 32, 4, tokens != 5, tokens == 8);
   router(d, l, r, 21, 192, 4, 2, true, true), router(d, l, r, 9, 2880, 128, 4, true, false), router(d, l, r, 9, 256, 8, 4, false, false);
   for (uint32_t window : {0u, 128u}) {
     attention(d, l, r, {1}, {}, 64, 8, window);

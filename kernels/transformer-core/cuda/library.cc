@@ -168,7 +168,7 @@ kl_status route(const Instance& i, const Launcher& launch, const RouterParams& p
     return i.refuse(KL_INVALID, "router: a size is out of its limits.");
   }
   const uint32_t many_shared = 16 * (p.hidden * 2 + 64) + 8 * 16 * p.experts * 4;
-  if (p.tokens > 8 && many_shared <= block_shared) return launch(router_many_kernel, {ceil_div(p.tokens, 16)}, 256, many_shared, p);
+  if (p.tokens > 64 && many_shared <= block_shared) return launch(router_many_kernel, {ceil_div(p.tokens, 16)}, 256, many_shared, p);
   return launch(router_kernel, {ceil_div(p.tokens, 8) * 8}, 256, p.hidden * 4, p, 8);
 }
 kl_status router(const Instance& i, const Launcher& launch, const kl_router_args& a) {
