@@ -50,6 +50,7 @@ type Answer = Extract<HostMessage, { type: "token" | "logits" | "finished" | "fa
 
 /** A request that the host works on. */
 interface Pending {
+  readonly signal: AbortSignal | undefined;
   readonly seed: bigint;
   readonly onToken: ((event: TokenEvent) => void) | undefined;
   readonly logits: Float32Array[] | null;
@@ -100,6 +101,8 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
       switch (message.type) {
         case "render":
           void render(message.id, message.variables);
+          return;
+        case "tested":
           return;
         case "progress":
           onProgress?.(message.done, message.total);
@@ -163,6 +166,8 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
         one.logits?.push(new Float32Array(tail.buffer, tail.byteOffset, tail.length / 4));
         return;
       case "finished": {
+        // The answer may have been whole before the host heard that nobody wants it.
+        if (one.signal?.aborted) fail("KL_ENGINE_ABORTED", "The request was given up by its caller.");
         const logits = one.logits === null ? null : join(one.logits, facts.vocab);
         one.resolve({ result: toResult(message, plan, host.confinement, driver), logits, seed: one.seed });
         return;
@@ -179,7 +184,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     if (signal?.aborted) fail("KL_ENGINE_ABORTED", "The request was given up before it began.");
     const id = nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<Generated>();
-    pending.set(id, { seed: BigInt(wire.seed), onToken, logits: wire.logits ? [] : null, resolve, reject });
+    pending.set(id, { seed: BigInt(wire.seed), onToken, signal, logits: wire.logits ? [] : null, resolve, reject });
     const abort = (): void => host.send({ type: "abort", id });
     signal?.addEventListener("abort", abort, { once: true });
     host.send({ type: "generate", id, request: wire });

@@ -6,4 +6,6 @@ export { type Confinement, type ConfinementFacts, confinementFacts, demandConfin
 export { defaultRequest, kernelFacts, startEngine } from "./engine.ts";
 export { readMachineFacts } from "./machine.ts";
 export { nativePaths } from "./native.ts";
+export type { Driver } from "./protocol.ts";
+export { type SelftestOptions, type Tested, testOps } from "./selftest.ts";
 export * from "./types.ts";

@@ -50,6 +50,14 @@ export type ToHost =
       /** Run GPU programs launch by launch, so that a fault names its op. */
       readonly careful: boolean;
     }
+  /** Instead of `start`: try every op of the kernels. */
+  | {
+      readonly type: "selftest";
+      readonly device: Plan["device"];
+      readonly workers: number;
+      readonly kernels: readonly HostedKernel[];
+      readonly seed: number;
+    }
   | { readonly type: "generate"; readonly id: number; readonly request: WireRequest }
   | { readonly type: "abort"; readonly id: number }
   | { readonly type: "rendered"; readonly id: number; readonly text: string }
@@ -87,6 +95,16 @@ const driver = z.strictObject({ path: z.string(), digest: z.string(), cuda: z.st
 
 const fromHost = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("progress"), done: ms, total: ms }),
+  /** One case of an op; `error` is null where it is not a number. */
+  z.strictObject({
+    type: z.literal("tested"),
+    kernel: z.string(),
+    op: z.string(),
+    label: z.string(),
+    ok: z.boolean(),
+    error: z.number().nullable(),
+    text: z.string(),
+  }),
   /** It has confined itself, and loads kernels next. */
   z.strictObject({ type: z.literal("confined") }),
   z.strictObject({
@@ -124,6 +142,7 @@ const fromHost = z.discriminatedUnion("type", [
 /** As the host writes it; `parseFromHost` gives what the client reads. */
 export type FromHost = z.input<typeof fromHost>;
 export type HostMessage = z.output<typeof fromHost>;
+export type Tested = Omit<Extract<HostMessage, { type: "tested" }>, "type">;
 export type Driver = z.output<typeof driver>;
 export type Finished = z.output<typeof finished>;
 export type WireError = Extract<FromHost, { type: "failed" }>["error"];
