@@ -24,7 +24,12 @@ export function ownFiles(root: string): Item[] {
       if (entry.isDirectory()) {
         const [area, part] = inside.split(sep);
         if (["node_modules", "test", "build"].includes(entry.name) && inside !== join("kernels", "build")) continue;
-        if (area === "kernels" && !kernelParts.includes(part!)) continue;
+        if (area === "kernels" && !kernelParts.includes(part!)) {
+          // Of a kernel package only the reference runs here; what runs as a kernel comes from the cache.
+          const reference = join(path, "reference.ts");
+          if (existsSync(reference)) items.push({ from: reference, to: join(inside, "reference.ts") });
+          continue;
+        }
         walk(path);
       } else if (entry.isFile() && ours.test(entry.name)) items.push({ from: path, to: inside });
     }

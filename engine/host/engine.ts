@@ -151,7 +151,10 @@ export async function startHostEngine(
 const roundingRoom = (model: Model): number => 256 * (24 * model.config.layers + 64);
 
 /** The device that the plan names; for a GPU also what its driver is, once all of the library has been read. */
-function openPlanned(plan: Plan): { device: Device; driver: Promise<Driver | null> } {
+export function openPlanned(plan: Pick<Plan, "device" | "workers">): {
+  device: Device;
+  driver: Promise<Driver | null>;
+} {
   if (plan.device === "cpu") {
     return { device: openDevice({ kind: "cpu", workers: plan.workers }), driver: Promise.resolve(null) };
   }

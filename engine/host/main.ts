@@ -33,6 +33,11 @@ function receive(message: ToHost): void {
         void send({ type: "ready", driver: started.driver });
       }, die);
       return;
+    case "selftest":
+      import("./selftest/index.ts")
+        .then(({ runSelftest }) => runSelftest(message, send))
+        .then((driver) => void send({ type: "ready", driver }), die);
+      return;
     case "generate":
       engine?.generate(message.id, message.request);
       return;
