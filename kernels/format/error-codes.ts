@@ -182,7 +182,6 @@ export const errorCodes = {
   KL_LINT_WARN_ONLY: "a rule only warns and no other rule of the same pattern enforces",
   KL_LINT_WILDCARD: "a pattern of a policy means everything",
   KL_LOCK_CHECK: "a lock is not what locking again would write",
-  KL_LOCK_FEED: "a lock pins another number of a feed than is known",
   KL_LOCK_MODEL: "a model is not the one that the lock pins",
   KL_MANIFEST_KERNEL: "kernels.json has no such kernel, or has it already",
   KL_POLICY_APPROVAL: "a policy lacks the signatures that it needs",
@@ -394,6 +393,7 @@ export const errorCodes = {
   // command line
   KL_CLI_CREDENTIALS: "the file or helper that keeps registry tokens cannot be used",
   KL_CLI_FILE: "a file that the command names cannot be read or written",
+  KL_CLI_NODE: "there is no Node that kernlock can run under",
   KL_CLI_NO_PROJECT: "there is no kernels.json or kernels.lock here or above",
   KL_CLI_USAGE: "wrong usage of the command line",
   KL_INTERNAL: "an error that should not happen; please report it",
