@@ -281,7 +281,7 @@ function uniqueFeeds(): (feed: Feed) => Feed {
 export function matches(match: string, name: string): boolean {
   const expression = match
     .split("*")
-    .map((part) => part.replaceAll(/[.\\^$|?+()[\]{}-]/g, "\\$&"))
+    .map((part) => RegExp.escape(part))
     .join("[a-z0-9._-]*");
   return new RegExp(`^${expression}$`, "u").test(name);
 }
