@@ -131,8 +131,8 @@ function experts(random: Random, tokens: number, range: readonly [number, number
 const byCount = <T>(of: (tokens: number) => T): { label: string; args: T }[] =>
   counts.map((tokens) => ({ label: `${tokens} rows`, args: of(tokens) }));
 
-const stream = (random: Random, row_seq: ArrayLike<number>, width = hidden): Float32Array =>
-  masked(random.normal(row_seq.length * width, 4), row_seq);
+/** A residual stream. Rows that are not there hold numbers, so that whoever adds something to them (NaN, say) shows. */
+const stream = (random: Random, row_seq: ArrayLike<number>): Float32Array => random.normal(row_seq.length * hidden, 4);
 
 const expertCases = (random: Random, layout: Layout) => [
   ...counts.map((tokens) => ({ label: `${tokens} rows, ${layout}`, args: experts(random, tokens, null, layout) })),
@@ -165,7 +165,8 @@ const make: Make = {
   rmsnorm: (random) =>
     byCount((tokens) => {
       const row_seq = rows(tokens);
-      return { tokens, hidden, eps, row_seq, x: stream(random, row_seq), weight: random.bf16(hidden) };
+      const x = masked(stream(random, row_seq), row_seq);
+      return { tokens, hidden, eps, row_seq, x, weight: random.bf16(hidden) };
     }),
   qkv_rope_kv: (random) => byCount((tokens) => qkv(random, tokens)),
   norm_qkv_rope_kv: (random) =>
