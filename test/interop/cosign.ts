@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { KernlockError } from "@kernlock/kernels/format";
 import { trustedKey, verifyBundle } from "@kernlock/policies/trust";
+import { identityRows } from "./identities.ts";
 import { auditType, bundleType, kernel, makeKey, type Stage, version } from "./stage.ts";
 import { type Done, leftOut, type Row, row } from "./table.ts";
 import type { Found } from "./tools.ts";
@@ -158,6 +159,18 @@ export async function cosignRows(stage: Stage, { cosign, oras }: Tools): Promise
     const signed = await run("attest-blob", ...signer, ...what, files.index);
     return signed.status === 0 ? judged(bundle, theirs, files.index) : signed;
   });
+  await add(
+    "cosign → kernlock",
+    "attest-blob with an Ed25519 key (pre-hashed, so that nobody verifies it)",
+    async () => {
+      const bundle = path("by-ed25519.json");
+      await run("import-key-pair", "--key", ed25519.secret, "--output-key-prefix", path("cosign-ed25519"));
+      const key = ["--key", path("cosign-ed25519.key"), "--signing-config", config, "-y"];
+      const signed = await run("attest-blob", ...key, "--statement", statement, "--bundle", bundle);
+      return signed.status === 0 ? judged(bundle, ed25519, files.index) : signed;
+    },
+    /KL_BUNDLE_SIGNATURE/,
+  );
   const plain = path("by-sign.json");
   await add("cosign", "sign-blob", () => run("sign-blob", ...signer, "--bundle", plain, files.index));
   await add(
@@ -166,6 +179,8 @@ export async function cosignRows(stage: Stage, { cosign, oras }: Tools): Promise
     () => judged(plain, theirs, files.index),
     /KL_BUNDLE_CONTENT/,
   );
+
+  rows.push(...(await identityRows(stage, cosign.path, auditType, auditStatement(audit))));
 
   // An audit that cosign signed, through the registry into a lock.
   const project = stage.project("cosign-audit", theirs);
