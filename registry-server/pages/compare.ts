@@ -1,7 +1,8 @@
 /** What changed from one version to another. */
 import type { VariantDocument, VersionDocument } from "../publish/documents.ts";
+import type { ListedVersion } from "../store/records.ts";
 import { type Html, html } from "./html.ts";
-import { bytes, digest, link, name } from "./layout.ts";
+import { bytes, counted, digest, link, name } from "./layout.ts";
 import { cellsOf } from "./matrix.ts";
 import { type TrustChange, trustChanges } from "./trust-changes.ts";
 import { compareForm } from "./versions.ts";
@@ -31,7 +32,7 @@ export function difference<T>(
   });
 }
 
-export function comparePage(from: VersionDocument, to: VersionDocument, all: readonly string[]): Html {
+export function comparePage(from: VersionDocument, to: VersionDocument, all: readonly ListedVersion[]): Html {
   const kernel = to.name;
   return html`<article class="kernel">
 <header class="title"><h1><a href="/kernels/${kernel}">${name(kernel)}</a> <span class="tag">${from.version}</span> to <span class="tag">${to.version}</span></h1>
@@ -83,13 +84,18 @@ function variants(from: VersionDocument, to: VersionDocument): Html {
   return html`${found.map(({ key, change, before, after }) => {
     const mark = html`<h3 class="variant">${key} ${changeMark(change)}</h3>`;
     if (change === "same") return mark;
+    if (before === undefined || after === undefined) {
+      const { files, ops } = (before ?? after)!;
+      const size = bytes(files.reduce((sum, file) => sum + file.size, 0));
+      return html`${mark}<p class="hint">${counted(files.length, "file")}, ${size}, ${counted(ops.length, "op")}</p>`;
+    }
     return html`${mark}
 ${table(
   `Files of ${key}`,
   ["File", "Change", "Size"],
   difference(
-    before?.files ?? [],
-    after?.files ?? [],
+    before.files,
+    after.files,
     (f) => f.path,
     (a, b) => a.digest === b.digest,
   ).map(
@@ -125,10 +131,10 @@ const facts = (v: VariantDocument) => ({
   platform: v.platform,
   abi: v.abi_build,
 });
-const ops = (v: VariantDocument | undefined) =>
-  (v?.ops ?? []).map((op) => ({ key: `${op.name}/${op.path} ${op.mode}`, text: JSON.stringify(op) }));
-const architectures = (v: VariantDocument | undefined) =>
-  v === undefined ? [] : cellsOf({ variants: [v] }).flatMap(({ row, columns }) => [row, ...columns]);
+const ops = (v: VariantDocument) =>
+  v.ops.map((op) => ({ key: `${op.name}/${op.path} ${op.mode}`, text: JSON.stringify(op) }));
+const architectures = (v: VariantDocument) =>
+  cellsOf({ variants: [v] }).flatMap(({ row, columns }) => [row, ...columns]);
 
 function changeMark(change: Change): Html {
   switch (change) {

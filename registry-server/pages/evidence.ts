@@ -115,7 +115,7 @@ ${testGrid(attestations)}
 <section aria-labelledby="attestations">
 <h2 id="attestations" class="section">Signed statements</h2>
 <p class="hint">Signatures were checked just now against the keys of the namespace’s policy. Which of these statements count is for the policy of whoever loads to say.</p>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="attestations">
+<div class="scroll" tabindex="0" role="region" aria-label="Table of statements">
 <table>
 <thead><tr><th scope="col">Kind</th><th scope="col">About</th><th scope="col">Says</th><th scope="col">Of</th><th scope="col">Signed with</th><th scope="col">Issued</th><th scope="col">Signed bundle</th></tr></thead>
 <tbody>${attestations.map(
@@ -164,7 +164,7 @@ function testGrid(attestations: readonly Attestation[]): Html | null {
   };
   return html`<section aria-labelledby="tests">
 <h2 id="tests" class="section">Tests passed</h2>
-<div class="scroll plot" tabindex="0" role="region" aria-labelledby="tests">
+<div class="scroll plot" tabindex="0" role="region" aria-label="Picture of tests">
 <svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="Tests by suite and device: ${tests.filter((t) => passed(t.result)).length} of ${tests.length} passed">
 ${devices.map((device, i) => html`<text x="${labelWidth + i * cellWidth + cellWidth / 2}" y="25" text-anchor="middle">${short(device, 16)}</text>`)}
 ${suites.map(

@@ -13,7 +13,7 @@ export function overviewBody(shown: Shown, card: string, machine: Machine | unde
 <div class="main">
 ${matrixSection(kernel)}
 ${fitSection(kernel, versionPath(shown), machine)}
-${card.trim() === "" ? null : html`<section class="card" aria-labelledby="card"><h2 id="card" class="section">Card</h2>${trusted(card)}</section>`}
+${card.trim() === "" ? null : html`<section class="card" aria-labelledby="card"><h2 id="card" class="section">Card</h2>${trusted(reachable(card))}</section>`}
 </div>
 <aside aria-label="Use and facts">
 ${useSection(shown)}
@@ -51,4 +51,12 @@ function versionSection({ document: kernel, versions }: Shown): Html {
 </ul>
 <p class="hint"><a href="/kernels/${kernel.name}/versions">${versions.length > shownVersions ? `All ${versions.length} versions` : "Compare versions"}</a></p>
 </section>`;
+}
+
+/** What may scroll sideways can be reached with the keyboard. Text of a sanitised card holds no bare `<`, so these are tags. */
+function reachable(card: string): string {
+  return card
+    .replaceAll("<pre>", '<pre tabindex="0">')
+    .replaceAll("<table>", '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>')
+    .replaceAll("</table>", "</table></div>");
 }

@@ -32,10 +32,13 @@ function cellOf(variant: VariantDocument): Cell {
 export function matrixSection(kernel: VersionDocument): Html {
   const cells = cellsOf(kernel);
   const rows = distinct(cells.map((cell) => `${cell.row}\n${system(cell.variant)}`));
-  const columns = distinct(cells.flatMap((cell) => cell.columns));
+  const [host, devices] = [true, false].map((cpu) =>
+    distinct(cells.filter((c) => (c.variant.backend.kind === "cpu") === cpu).flatMap((cell) => cell.columns)),
+  );
+  const columns = [...host!, ...devices!];
   return html`<section aria-labelledby="variants">
 <h2 id="variants" class="section">Variants</h2>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="variants">
+<div class="scroll" tabindex="0" role="region" aria-label="Variant matrix">
 <table class="matrix">
 <thead><tr><th scope="col">Backend</th>${columns.map((column) => html`<th scope="col">${column}</th>`)}</tr></thead>
 <tbody>${rows.map((row) => {
@@ -54,7 +57,7 @@ export function matrixSection(kernel: VersionDocument): Html {
 }
 
 function variantCell(variant: VariantDocument): Html {
-  return html`<div class="cell"><b>${variant.variant}</b>
+  return html`<div class="cell"><b>${variant.variant.split("-").flatMap((part, i) => (i === 0 ? [part] : [html`-<wbr>`, part]))}</b>
 <span>${bytes(payloadSize(variant))}, ${counted(variant.ops.length, "op")}, ${testedMark(variant)}</span>
 ${digest(variant.manifest.digest, "manifest")}</div>`;
 }

@@ -25,15 +25,15 @@ ${hits.length === 0 ? html`<p class="empty">Nothing is published in this namespa
 ${
   policy.keys.size === 0
     ? html`<p class="empty">None.</p>`
-    : html`<div class="scroll" tabindex="0" role="region" aria-labelledby="keys"><table>
+    : html`<div class="scroll" tabindex="0" role="region" aria-label="Table of keys"><table>
 <thead><tr><th scope="col">Key</th><th scope="col">Fingerprint</th><th scope="col">Counts</th></tr></thead>
 <tbody>${[...policy.keys.values()].map(
         (key) => html`
-<tr><th scope="row">${key.id}</th><td>${digest(key.fingerprint)}</td><td>${key.validFrom === undefined ? null : html`from ${date(key.validFrom.toISOString())} `}${key.validUntil === undefined ? "open" : html`until ${date(key.validUntil.toISOString())}`}</td></tr>`,
+<tr><th scope="row">${key.id}</th><td>${digest(key.fingerprint)}</td><td>${key.validFrom === undefined ? null : html`from ${date(key.validFrom.toISOString())} `}${key.validUntil === undefined ? "without limit of time" : html`until ${date(key.validUntil.toISOString())}`}</td></tr>`,
       )}
 </tbody></table></div>`
 }
-<details><summary>The whole policy that a publish has to meet</summary><pre><code>${namespace.policy}</code></pre></details>
+<details><summary>The whole policy that a publish has to meet</summary><pre tabindex="0"><code>${namespace.policy}</code></pre></details>
 ${members === undefined ? null : memberSection(members)}`;
 }
 
@@ -46,7 +46,7 @@ function memberSection({
 }): Html {
   return html`<h2 id="tokens">Tokens</h2>
 <p class="hint">Shown to admins. <code>kernlock registry token</code> makes and revokes them.</p>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="tokens"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Table of tokens"><table>
 <thead><tr><th scope="col">Label</th><th scope="col">Role</th><th scope="col">Package</th><th scope="col">Made</th><th scope="col">Expires</th></tr></thead>
 <tbody>${tokens.map(
     (t) => html`
@@ -57,7 +57,7 @@ function memberSection({
 ${
   publishers.length === 0
     ? html`<p class="empty">No outside identity may publish here.</p>`
-    : html`<div class="scroll" tabindex="0" role="region" aria-labelledby="publishers"><table>
+    : html`<div class="scroll" tabindex="0" role="region" aria-label="Table of trusted publishers"><table>
 <thead><tr><th scope="col">Label</th><th scope="col">Issuer</th><th scope="col">Package</th><th scope="col">Claims</th></tr></thead>
 <tbody>${publishers.map(
         (p) => html`

@@ -25,7 +25,7 @@ ${changes === undefined || changes.list.length === 0 ? null : changed(changes.be
 </section>
 <section aria-labelledby="statements">
 <h2 id="statements" class="section">Statements it rests on</h2>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="statements">
+<div class="scroll" tabindex="0" role="region" aria-label="Table of statements">
 <table>
 <thead><tr><th scope="col">About</th><th scope="col">Signed with</th><th scope="col">Digest of the statement</th><th scope="col">Signed bundle</th></tr></thead>
 <tbody>${kernel.statements.map(
@@ -66,7 +66,7 @@ function offline(shown: Shown, policy: Policy): Html | null {
   const authorization = visibility === "private" ? ' -H "Authorization: Bearer $TOKEN"' : "";
   const key = [...policy.keys.values()].find((one) => one.fingerprint === whole.signer);
   return html`<h3 class="section" id="offline">Verify it yourself, offline</h3>
-<pre><code>curl -sf${authorization} -o bundle.json \\
+<pre tabindex="0"><code>curl -sf${authorization} -o bundle.json \\
   ${origin}${bundlePath(shown, whole.bundle.digest)}
 kernlock verify-bundle --bundle bundle.json \\
   ${how(whole)} \\
@@ -76,7 +76,7 @@ ${
     ? null
     : html`<details><summary>The public key <b>${key.id}</b></summary>
 <p class="hint">Compare its fingerprint with one that did not come from this registry.</p>
-<pre><code>${String(key.publicKey.export({ type: "spki", format: "pem" })).trimEnd()}</code></pre></details>`
+<pre tabindex="0"><code>${String(key.publicKey.export({ type: "spki", format: "pem" })).trimEnd()}</code></pre></details>`
 }`;
 }
 
@@ -88,8 +88,13 @@ function how({ signer }: AcceptedStatement): string {
     : `--certificate-oidc-issuer ${signer.slice(0, space)} --certificate-identity ${signer.slice(space + 1)}`;
 }
 
+/** A branch that is met is folded where it goes into detail. */
 function requirement(node: Requirement): Html {
-  return html`<li><span class="${node.ok ? "yes" : "no"}">${node.ok ? "met" : "not met"}</span> ${node.requirement}${
-    node.children.length === 0 ? null : html`<ul>${node.children.map(requirement)}</ul>`
-  }</li>`;
+  const mark = html`<span class="${node.ok ? "yes" : "no"}">${node.ok ? "met" : "not met"}</span> ${node.requirement}`;
+  if (node.children.length === 0) return html`<li>${mark}</li>`;
+  const inner = html`<ul>${node.children.map(requirement)}</ul>`;
+  const leaves = node.children.every((child) => child.children.length === 0);
+  return leaves && node.ok && node.children.length > 1
+    ? html`<li><details><summary>${mark} <span class="count">(${node.children.length})</span></summary>${inner}</details></li>`
+    : html`<li>${mark}${inner}</li>`;
 }

@@ -98,8 +98,7 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
         return { ...line, before: since?.before, changes: since?.list ?? [] };
       }),
     );
-    const all = found.versions.map((v) => v.version);
-    const body = versionsPage({ kernel: repository, lines, all, page, latest });
+    const body = versionsPage({ kernel: repository, lines, all: found.versions, page, latest });
     const title = `Versions of ${repository} · Kernlock`;
     return send(request, reply, 200, { title, description: `All versions of ${repository}.` }, body);
   });
@@ -111,10 +110,9 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     const { repository } = found.kernel;
     const [before, after] = [await lookup.document(repository, from), await lookup.document(repository, to)];
     if (before === undefined || after === undefined) return notFound(request, reply);
-    const readable = found.versions.filter((v) => v.state !== "quarantined").map((v) => v.version);
     const title = `${repository}: ${from} to ${to} · Kernlock`;
     const description = `What changed in ${repository} from ${from} to ${to}.`;
-    return send(request, reply, 200, { title, description }, comparePage(before, after, readable));
+    return send(request, reply, 200, { title, description }, comparePage(before, after, found.versions));
   });
 
   // The signed statement as it was pushed, for whoever verifies without this registry.

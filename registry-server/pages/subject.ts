@@ -70,11 +70,12 @@ export function banner(
       : html`No other version is offered.`;
   const reason = shown.stateReason === null ? "No reason was given." : html`Reason: ${shown.stateReason}`;
   const when = shown.stateAt === null ? null : html` on ${date(shown.stateAt)}`;
+  const since = shown.stateAt === null ? null : html` since ${date(shown.stateAt)}`;
   switch (state) {
     case "yanked":
       return html`<div class="banner" role="note"><p><b>${kernel.version} was yanked</b>${when}. Locks that pin it still get it; new locks do not choose it.</p><p>${reason}</p><p>${instead}</p></div>`;
     case "quarantined":
-      return html`<div class="banner grave" role="note"><p><b>${kernel.version} is in quarantine</b>${when}. Nothing of it is handed out to anybody.</p><p>${reason}</p><p>${instead}</p></div>`;
+      return html`<div class="banner grave" role="note"><p><b>${kernel.version} is in quarantine</b>${since}. Nothing of it is handed out to anybody.</p><p>${reason}</p><p>${instead}</p></div>`;
     case "ok":
       return kernel.version === latest || !offered
         ? null

@@ -9,7 +9,7 @@ export function useSection({ document: kernel, origin, visibility }: Shown): Htm
   return html`<section aria-labelledby="use">
 <h2 id="use" class="section">Use it</h2>
 <p class="hint">In <code>kernels.json</code>:</p>
-<pre><code>{
+<pre tabindex="0"><code>{
   "version": 1,
   "registry": "${origin}",
   "variants": ["${variant?.variant}"],
@@ -17,10 +17,10 @@ export function useSection({ document: kernel, origin, visibility }: Shown): Htm
     "${kernel.name}": "^${kernel.version}"
   }
 }</code></pre>
-<pre class="command"><code>kernlock lock
+<pre class="command" tabindex="0"><code>kernlock lock
 kernlock fetch</code></pre>
 <p class="hint"><code>kernels.lock</code> then pins:</p>
-<pre><code>"${kernel.name}": {
+<pre tabindex="0"><code>"${kernel.name}": {
   "version": "${kernel.version}",
   "index": {
     "digest": "${kernel.digest}",
@@ -31,7 +31,7 @@ kernlock fetch</code></pre>
 }</code></pre>
 <details>
 <summary>Pull it without Kernlock</summary>
-<pre><code>curl -sf${authorization} \\
+<pre tabindex="0"><code>curl -sf${authorization} \\
   ${origin}/v2/${kernel.name}/manifests/${kernel.digest}${
     file === undefined
       ? null
@@ -42,7 +42,7 @@ curl -sfO${authorization} \\
 sha256sum ${file.digest.slice("sha256:".length)}`
   }</code></pre>
 <p class="hint">Any OCI client works too:</p>
-<pre><code>skopeo copy --all \\
+<pre tabindex="0"><code>skopeo copy --all \\
   docker://${new URL(origin).host}/${kernel.name}:${kernel.version} \\
   oci:${kernel.name.split("/")[1]}:${kernel.version}</code></pre>
 </details>

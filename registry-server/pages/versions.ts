@@ -16,7 +16,7 @@ export function versionsPage(shown: {
   readonly kernel: string;
   readonly lines: readonly VersionLine[];
   /** All of them, highest first. */
-  readonly all: readonly string[];
+  readonly all: readonly ListedVersion[];
   readonly page: number;
   readonly latest: string;
 }): Html {
@@ -25,7 +25,7 @@ export function versionsPage(shown: {
   return html`<article class="kernel">
 <header class="title"><h1>Versions of <a href="/kernels/${kernel}">${name(kernel)}</a></h1>
 <p class="summary">${counted(all.length, "version")}, none of which ever changes.</p></header>
-${all.length > 1 ? compareForm(kernel, all, all[1]!, all[0]!) : null}
+${compareForm(kernel, all)}
 <div class="scroll" tabindex="0" role="region" aria-label="Versions">
 <table>
 <thead><tr><th scope="col">Version</th><th scope="col">State</th><th scope="col">Trust</th><th scope="col">Published</th><th scope="col">Digest</th><th scope="col">Difference</th></tr></thead>
@@ -62,18 +62,21 @@ function state(line: VersionLine, latest: string): Html {
 
 function trust(line: VersionLine): Html {
   if (line.state === "quarantined") return html`–`;
-  if (line.before === undefined) return html`first`;
+  if (line.before === undefined) return html`no earlier one`;
   return line.changes.length === 0
     ? html`as ${line.before}`
     : html`<span class="maybe">new ${line.changes.map(({ what }) => what).join(", ")}</span>`;
 }
 
-export function compareForm(kernel: string, all: readonly string[], from: string, to: string): Html {
+/** Nothing when there are no two versions to choose; what is in quarantine is not compared. */
+export function compareForm(kernel: string, all: readonly ListedVersion[], from?: string, to?: string): Html | null {
+  const versions = all.filter((v) => v.state !== "quarantined").map((v) => v.version);
+  if (versions.length < 2) return null;
   const options = (current: string) =>
-    all.map((version) => html`<option${version === current ? trusted(" selected") : null}>${version}</option>`);
+    versions.map((version) => html`<option${version === current ? trusted(" selected") : null}>${version}</option>`);
   return html`<form class="fit" action="/kernels/${kernel}/compare" method="get">
-<label>From <select name="from">${options(from)}</select></label>
-<label>to <select name="to">${options(to)}</select></label>
+<label>From <select name="from">${options(from ?? versions[1]!)}</select></label>
+<label>To <select name="to">${options(to ?? versions[0]!)}</select></label>
 <button type="submit">Compare</button>
 </form>`;
 }
