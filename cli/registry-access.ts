@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { RegistryClient } from "@kernlock/kernels/oci";
 import { parseManifest } from "@kernlock/loader";
 import type { Command } from "commander";
+import { tokenFor } from "./credentials.ts";
 import { usage } from "./errors.ts";
 import { findProject, type ProjectOptions, readProjectFile } from "./project.ts";
 
@@ -14,17 +15,28 @@ export interface RegistryFlags {
 export function withRegistry(target: Command): Command {
   return target
     .option("--registry <url>", "origin of the registry (default: the one in kernels.json)")
-    .option("--token-file <file>", "file that holds the token (default: the variable KERNLOCK_TOKEN)")
+    .option(
+      "--token-file <file>",
+      "file that holds the token (default: the variable KERNLOCK_TOKEN, else what login stored)",
+    )
     .option("--ca <file>", "certificate authorities to trust (PEM), for private TLS");
 }
 
-/** A client for the registry that the flags name. A token never stands on a command line: others could read it there. */
+/**
+ * The token for a registry: of `--token-file`, of the variable KERNLOCK_TOKEN, or the one that `kernlock login` stored.
+ * It never stands on a command line, where others could read it.
+ */
+export function registryToken(flags: RegistryFlags, origin: string): string | undefined {
+  const given = flags.tokenFile === undefined ? process.env.KERNLOCK_TOKEN : readText(flags.tokenFile).trim();
+  return given === undefined || given === "" ? tokenFor(origin) : given;
+}
+
+/** A client for the registry that the flags name. */
 export function registryClient(flags: RegistryFlags, origin: string): RegistryClient {
-  const token = flags.tokenFile === undefined ? process.env.KERNLOCK_TOKEN : readText(flags.tokenFile).trim();
   return new RegistryClient({
     origin,
-    ...(token === undefined || token === "" ? {} : { token }),
-    ...(flags.ca === undefined ? {} : { ca: readText(flags.ca) }),
+    token: registryToken(flags, origin),
+    ca: flags.ca === undefined ? undefined : readText(flags.ca),
   });
 }
 
@@ -34,7 +46,7 @@ export function registryOrigin(flags: RegistryFlags & ProjectOptions): string {
   return parseManifest(readProjectFile(project.manifest, "Name a registry with --registry.")).registry;
 }
 
-function readText(path: string): string {
+export function readText(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {

@@ -1,35 +1,22 @@
-import { readFileSync } from "node:fs";
 import { fail, parseStrictJson } from "@kernlock/kernels/format";
-import { Agent, request } from "undici";
+import { HttpClient } from "@kernlock/kernels/oci";
 import type { z } from "zod";
-import type { RegistryFlags } from "./registry-access.ts";
+import { type RegistryFlags, readText, registryToken } from "./registry-access.ts";
 
 const maxBytes = 8 << 20;
 
 /** GET of the registry's JSON API, parsed and checked. */
 export async function apiGet<T>(origin: string, path: string, shape: z.ZodType<T>, flags: RegistryFlags): Promise<T> {
-  const token =
-    flags.tokenFile === undefined ? process.env.KERNLOCK_TOKEN : readFileSync(flags.tokenFile, "utf8").trim();
-  const dispatcher = new Agent({
-    connect: flags.ca === undefined ? {} : { ca: readFileSync(flags.ca, "utf8") },
-    headersTimeout: 30_000,
+  const http = new HttpClient({
+    origin,
+    token: registryToken(flags, origin),
+    ca: flags.ca === undefined ? undefined : readText(flags.ca),
   });
   try {
-    const answer = await request(`${origin}${path}`, {
-      dispatcher,
-      headers: {
-        accept: "application/json",
-        ...(token === undefined || token === "" ? {} : { authorization: `Bearer ${token}` }),
-      },
-    }).catch((error: Error & { code?: string }) =>
-      fail("KL_REGISTRY_UNREACHABLE", `the registry ${origin} does not answer (${error.code ?? error.name})`, {
-        remedy: "Check the origin and that the registry runs.",
-        cause: error,
-      }),
-    );
+    const answer = await http.send("GET", path, { headers: { accept: "application/json" } });
     const body = await readLimited(answer.body);
     const json = parseStrictJson(body, { what: "the registry's answer" });
-    if (answer.statusCode !== 200) refuse(answer.statusCode, json);
+    if (answer.status !== 200) refuse(answer.status, json);
     const parsed = shape.safeParse(json);
     return parsed.success
       ? parsed.data
@@ -37,7 +24,7 @@ export async function apiGet<T>(origin: string, path: string, shape: z.ZodType<T
           remedy: "Is it a Kernlock registry of this version?",
         });
   } finally {
-    await dispatcher.destroy();
+    await http.close();
   }
 }
 

@@ -3,8 +3,8 @@ import { fail } from "@kernlock/kernels/format";
 import type { Command } from "commander";
 import { Agent, type Dispatcher, request } from "undici";
 import { command } from "../command.ts";
+import { removeToken, storeToken } from "../credentials.ts";
 import { usage } from "../errors.ts";
-import { removeToken, storeToken } from "./registry/credentials.ts";
 import { readText } from "./registry/files.ts";
 
 interface LoginFlags {

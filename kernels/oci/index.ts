@@ -21,4 +21,5 @@ export {
   type VariantManifest,
   variantManifest,
 } from "./documents.ts";
+export { HttpClient } from "./http.ts";
 export { OciLayout } from "./layout.ts";
