@@ -10,7 +10,7 @@ import {
   parseLock,
 } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts } from "@kernlock/policies/compatibility";
-import { type Policy, permits } from "@kernlock/policies/trust";
+import { type Policy, permits, type Verdict } from "@kernlock/policies/trust";
 import { auditLogPath } from "./audit.ts";
 import { readPolicies, rememberVerdicts } from "./policies.ts";
 import { type Project, readProjectFile } from "./project.ts";
@@ -63,7 +63,7 @@ export async function sealLocked(
 ): Promise<Loaded> {
   const { lock, policy, policyPath, cache } = locked;
   const onAudit = (line: AuditLine): void => void appendAudit(auditLogPath(), { ...line });
-  const loaded = await loadKernels({ lock, policy, cache, machine, now: new Date(), onAudit });
-  rememberVerdicts(policyPath, policy, loaded.verdicts.values());
-  return loaded;
+  // Also what a refusal rests on is remembered: an older feed, put back after it, must not let the kernel pass.
+  const onVerdict = (verdict: Verdict): void => rememberVerdicts(policyPath, policy, [verdict]);
+  return loadKernels({ lock, policy, cache, machine, now: new Date(), onAudit, onVerdict });
 }

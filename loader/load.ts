@@ -36,6 +36,8 @@ interface Request {
   readonly now: Date;
   readonly frozen?: boolean;
   readonly onAudit?: (line: AuditLine) => void;
+  /** Called with each verdict before it is acted on: what it rests on is known from then on, refused or not. */
+  readonly onVerdict?: (verdict: Verdict) => void;
   /** Called once a file is sealed, before it is hashed: here tests rewrite the cache. */
   readonly onSealed?: (file: SealedFile) => void | Promise<void>;
 }
@@ -107,7 +109,7 @@ export async function loadKernels(request: Request): Promise<Loaded> {
 
 /** Everything that is asked before a byte of a payload is read. */
 async function admit(
-  { lock, policy, cache, now, frozen }: Request,
+  { lock, policy, cache, now, frozen, onVerdict }: Request,
   name: string,
   locked: LockedKernel,
   verdicts: Map<string, Verdict>,
@@ -117,6 +119,7 @@ async function admit(
   const kernel = await readContents(name, locked, cache);
   const verdict = await judgeLocked({ kernel, locked, policy, cache, now, seen: lock.advisories });
   verdicts.set(name, verdict);
+  onVerdict?.(verdict);
   assertPinned(verdict, kernel, locked);
   return kernel;
 }

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { command, withProject } from "../command.ts";
 import { readLock, readPolicy } from "../locked.ts";
 import { errorJson } from "../output.ts";
+import { rememberVerdicts } from "../policies.ts";
 import { findProject, type ProjectOptions } from "../project.ts";
 
 export function verifyCommand(): Command {
@@ -20,6 +21,11 @@ export function verifyCommand(): Command {
         now: new Date(),
         frozen: options.frozen === true,
       });
+      rememberVerdicts(
+        project.policy,
+        policy,
+        report.kernels.map(({ verdict }) => verdict),
+      );
       const first = report.problems[0] ?? report.kernels.flatMap((kernel) => kernel.problems)[0];
       output.result(
         {

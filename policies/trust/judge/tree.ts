@@ -39,10 +39,11 @@ export function anyOf(requirement: string, children: readonly Requirement[], mis
   return decided(requirement, closest(children) ?? missing, children);
 }
 
-/** The reason of the candidate that came nearest. */
+/** The reason of the candidate that came nearest. A statement of another kind was never meant: it speaks last. */
 export function closest(candidates: readonly Requirement[]): Problem | undefined {
   const passed = (node: Requirement) => node.children.filter(({ ok }) => ok).length;
-  const best = candidates.toSorted((a, b) => passed(b) - passed(a))[0];
+  const meant = candidates.filter((node) => firstProblem(node)?.code !== "KL_VERDICT_PREDICATE");
+  const best = (meant.length > 0 ? meant : candidates).toSorted((a, b) => passed(b) - passed(a))[0];
   return best && firstProblem(best);
 }
 
