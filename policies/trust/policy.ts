@@ -57,6 +57,7 @@ export function parsePolicy(policy: Uint8Array | string): Policy {
     ...optional(authority(written.breakGlass, "breakGlass", names), "breakGlass"),
     ...optional(authority(written.approval, "approval", names), "approval"),
     numerics: written.numerics,
+    confinement: written.confinement ?? "required",
     ...(written.registry === undefined ? {} : { registry: written.registry }),
   };
 }
@@ -305,6 +306,7 @@ export function narrow(policy: Policy, above: Policy): Policy {
   return {
     ...policy,
     numerics: { allowDequantization: policy.numerics.allowDequantization && above.numerics.allowDequantization },
+    confinement: above.confinement === "required" ? "required" : policy.confinement,
     above: policy.above === undefined ? above : narrow(policy.above, above),
   };
 }

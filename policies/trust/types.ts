@@ -154,6 +154,8 @@ export interface Policy {
   /** Who must have signed the policy beside this one (in an operator's policy), and this one itself. */
   readonly approval?: Authority;
   readonly numerics: { readonly allowDequantization: boolean };
+  /** `best-effort`: kernels may run where the kernel of the system offers less confinement than the whole. */
+  readonly confinement: "required" | "best-effort";
   /** The only registry that kernels may come from; any when absent. */
   readonly registry?: { readonly origin: string };
   readonly documents?: Documents;

@@ -125,6 +125,7 @@ export const policySchema = z.strictObject({
   breakGlass: z.strictObject({ ...authority, maxDays: z.number().int().min(1).max(31).optional() }).optional(),
   approval: z.strictObject({ ...authority, maxDays: days.optional() }).optional(),
   numerics: z.strictObject({ allowDequantization: z.boolean() }),
+  confinement: z.enum(["required", "best-effort"]).optional(),
   registry: z.strictObject({ origin: z.string().refine(isOrigin, "not an origin (scheme, host, port)") }).optional(),
 });
 export type PolicyText = z.infer<typeof policySchema>;
