@@ -151,12 +151,14 @@ function suite(driver: Driver): void {
     await (await open()).check();
   });
 
-  test("an address that it signs gives the bytes to anybody, for a while", async ({ skip }) => {
+  test("an address that it signs, if it signs any, gives the bytes to anybody, for a while", async () => {
     const store = await open();
-    if (store.presign === undefined) skip("a folder signs nothing");
+    // A folder signs nothing: its bytes always go through the registry.
+    expect(store.presign === undefined).toBe(driver.name.includes("folder"));
+    if (store.presign === undefined) return;
     const bytes = randomBytes(10_000);
     const digest = await put(store, bytes);
-    const address = await store.presign!(digest, 60);
+    const address = await store.presign(digest, 60);
     const answer = await fetch(address);
     expect(Buffer.from(await answer.arrayBuffer()).equals(bytes)).toBe(true);
     const forged = address.replace(digest.split(":")[1]!, "0".repeat(64));

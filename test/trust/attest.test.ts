@@ -105,7 +105,8 @@ describe("an audit is signed by", () => {
       tool("pkcs11-tool", [...common, "--read-object", "--type", "pubkey", "--id", "01", "--output-file", der]);
       const pem = join(folder, "public.pem");
       tool("openssl", ["pkey", "-pubin", "-inform", "DER", "-in", der, "-out", pem]);
-      const command = `pkcs11-tool ${common.join(" ")} --sign --mechanism ECDSA-SHA256 --signature-format openssl --id 01 --input-file /dev/stdin --output-file /dev/stdout | openssl base64 -A`;
+      // SoftHSM signs digests only, so the command hashes first; many HSMs are like that.
+      const command = `openssl dgst -sha256 -binary | pkcs11-tool ${common.join(" ")} --sign --mechanism ECDSA --signature-format openssl --id 01 --input-file /dev/stdin --output-file /dev/stdout | openssl base64 -A`;
       const { done } = await sign("hsm", ["--sign-command", command, "--public-key", pem], { SOFTHSM2_CONF: conf });
       expect(done.status, done.stdout).toBe(0);
     },
