@@ -6,7 +6,7 @@ export interface Tensor {
   readonly data: Float32Array | BigInt64Array;
 }
 
-/** The f32 and i64 tensors of a safetensors file of recorded answers. */
+/** Reads the f32 and i64 tensors of a safetensors file: golden data and what `--logits` writes. */
 export function readSafetensors(path: string): Map<string, Tensor> {
   const file = readFileSync(path);
   const headerBytes = Number(file.readBigUInt64LE(0));
