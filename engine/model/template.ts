@@ -88,6 +88,8 @@ class RenderProcess {
   readonly #memory: number;
   readonly #effort: Effort;
   #child: ChildProcess | null = null;
+  /** Of that child; whoever comes while it starts waits for the same start. */
+  #started: Promise<ChildProcess> | null = null;
   /** Who waits for the process's next message. */
   #waiting: ((reply: RenderReply) => void) | null = null;
   #queue: Promise<unknown> = Promise.resolve();
@@ -101,7 +103,11 @@ class RenderProcess {
 
   async start(): Promise<ChildProcess> {
     if (this.#closed) fail("KL_TEMPLATE_ERROR", "The template renderer is closed.");
-    if (this.#child !== null) return this.#child;
+    this.#started ??= this.#begin();
+    return this.#started;
+  }
+
+  async #begin(): Promise<ChildProcess> {
     const child = this.#launch();
     const reply = await this.#ask(child, this.#setup, startMilliseconds);
     if (reply.kind !== "ready") {
@@ -145,7 +151,7 @@ class RenderProcess {
         kind: "limit",
         message: `its process ended (${signal ?? "by itself"}), out of memory by all appearances`,
       });
-      if (this.#child === child) this.#child = null;
+      if (this.#child === child) this.#forget();
     });
     // It must not keep a program alive that is done; whoever waits for a reply has a timer.
     child.unref();
@@ -192,9 +198,14 @@ class RenderProcess {
 
   #kill(): void {
     const child = this.#child;
-    this.#child = null;
+    this.#forget();
     this.#waiting?.({ kind: "limit", message: "the renderer was closed" });
     child?.kill("SIGKILL");
+  }
+
+  #forget(): void {
+    this.#child = null;
+    this.#started = null;
   }
 }
 

@@ -5,6 +5,7 @@ import {
   createTemplateRenderer,
   loadTokenizer,
   openModel,
+  startRenderProcess,
 } from "@kernlock/engine/model";
 import { KernlockError } from "@kernlock/kernels/format";
 import { afterAll, describe, expect, it } from "vitest";
@@ -81,6 +82,15 @@ describe("limits", () => {
     const rendering = (times: number) => renderer.render({ messages: hello, variables: { times } });
     expect((await refusal(rendering(28))).code).toBe("KL_TEMPLATE_LIMIT");
     expect((await rendering(2)).text).toBe("done");
+  });
+
+  it("a rendering that comes while the process starts waits for it", async () => {
+    const process = startRenderProcess({ template: "{{ greeting }}" });
+    const starting = process.start();
+    const texts = await Promise.all([process.render({ greeting: "hello" }), process.render({ greeting: "again" })]);
+    expect(texts).toEqual(["hello", "again"]);
+    await starting;
+    await process.close();
   });
 
   it("a refusal is one line", async () => {
