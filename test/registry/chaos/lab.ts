@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { appendFileSync, mkdirSync } from "node:fs";
+import { loadavg } from "node:os";
 import { join, resolve } from "node:path";
 import { openAdmin, type RegistryOptions } from "@kernlock/registry-server";
 import { onTestFinished } from "vitest";
@@ -18,9 +19,14 @@ export function count(name: string, fallback: number): number {
   return value;
 }
 
-/** One line a figure, also in test-results/chaos.jsonl. */
+/** One line a figure, also in test-results/chaos.jsonl, with the load of the machine (5 minutes) when it was taken. */
 export function report(experiment: string, figures: Record<string, unknown>): void {
-  const line = JSON.stringify({ experiment, ...figures });
+  const line = JSON.stringify({
+    experiment,
+    ...figures,
+    load: Math.round(loadavg()[1]!),
+    at: new Date().toISOString(),
+  });
   console.log(line);
   mkdirSync(join(root, "test-results"), { recursive: true });
   appendFileSync(join(root, "test-results", "chaos.jsonl"), `${line}\n`);
