@@ -4,17 +4,31 @@ import type { Namespace, Role } from "./admin.ts";
 import type { Records } from "./store/records.ts";
 import { anonymousToken, hashToken, isWellFormedToken } from "./tokens.ts";
 
+/** A role somewhere. */
+export interface Grant {
+  /** `*` is every namespace. */
+  readonly namespace: string;
+  /** Where set, the only `namespace/name` it may write to. */
+  readonly package: string | null;
+  readonly role: Role;
+}
+
+/** Somebody who is signed in to the pages. API and OCI routes never see one. */
+export interface Person {
+  readonly kind: "person";
+  /** As people call them. */
+  readonly name: string;
+  /** `local` for an account of this registry, `token` for who signed in with a token, else an issuer's address. */
+  readonly issuer: string;
+  readonly subject: string;
+  /** What the member rules give them at this moment; none for somebody who lost all of it. */
+  readonly grants: readonly Grant[];
+}
+
 export type Principal =
   | { readonly kind: "anonymous" }
-  | {
-      readonly kind: "token";
-      readonly id: string;
-      /** `*` is every namespace. */
-      readonly namespace: string;
-      /** Where set, the only `namespace/name` it may write to. */
-      readonly package: string | null;
-      readonly role: Role;
-    };
+  | ({ readonly kind: "token"; readonly id: string } & Grant)
+  | Person;
 
 export const anonymous: Principal = { kind: "anonymous" };
 
@@ -65,12 +79,43 @@ export async function principalOf(token: string | undefined, records: Records, n
   return { kind: "token", id: row.id, namespace: row.namespace, package: row.package, role: row.role };
 }
 
-/** `repository` is `namespace/name`, or a namespace where no package is meant. */
+export function grantsOf(principal: Principal): readonly Grant[] {
+  switch (principal.kind) {
+    case "anonymous":
+      return [];
+    case "token":
+      return [principal];
+    case "person":
+      return principal.grants;
+  }
+}
+
+/** Whether a grant reaches into a namespace; `*` asks for all of them. */
+const covers = (grant: Grant, namespace: string) => grant.namespace === "*" || grant.namespace === namespace;
+
+/** `repository` is `namespace/name`, or a namespace where no package is meant; `*` for the whole registry. */
 export function may(principal: Principal, action: Exclude<Action, "read">, repository: string): boolean {
-  if (principal.kind !== "token" || !(actions[principal.role] as readonly string[]).includes(action)) return false;
-  const [namespace] = repository.split("/");
-  if (principal.namespace !== "*" && principal.namespace !== namespace) return false;
-  return principal.package === null || principal.package === repository;
+  const [namespace = ""] = repository.split("/");
+  return grantsOf(principal).some(
+    (grant) =>
+      (actions[grant.role] as readonly string[]).includes(action) &&
+      covers(grant, namespace) &&
+      (grant.package === null || grant.package === repository),
+  );
+}
+
+/** How the audit log names them. */
+export function actorOf(principal: Principal): string {
+  switch (principal.kind) {
+    case "anonymous":
+      return "anonymous";
+    case "token":
+      return `token:${principal.id}`;
+    case "person":
+      return principal.issuer === "token" || principal.issuer === "local"
+        ? `${principal.issuer}:${principal.subject}`
+        : `person:${principal.issuer} ${principal.subject}`;
+  }
 }
 
 /** Who may publish sees what is not published yet. */
@@ -80,25 +125,26 @@ export function seesUnpublished(principal: Principal, repository: string): boole
 
 export function mayRead(principal: Principal, namespace: Pick<Namespace, "name" | "visibility"> | undefined): boolean {
   if (namespace?.visibility === "public") return true;
-  if (namespace === undefined || principal.kind !== "token") return false;
-  return principal.namespace === "*" || principal.namespace === namespace.name;
+  return namespace !== undefined && grantsOf(principal).some((grant) => covers(grant, namespace.name));
 }
 
-/** Whose private kernels this reader is shown in lists: a namespace, `*` for all, or none. */
+/** Whose private kernels this reader is shown in lists: `*` for all, or namespaces, each between commas. */
 export function readerOf(principal: Principal): string {
-  return principal.kind === "token" ? principal.namespace : "";
+  const namespaces = grantsOf(principal).map((grant) => grant.namespace);
+  return namespaces.includes("*") ? "*" : namespaces.map((name) => `,${name},`).join("");
 }
 
 /** A private and an absent namespace look the same to those who may not read it. */
 export function requireRead(principal: Principal, namespace: Namespace | undefined): Namespace {
   if (namespace !== undefined && mayRead(principal, namespace)) return namespace;
   if (principal.kind === "anonymous") return needsToken("read");
-  if (principal.namespace === "*") {
+  const own = grantsOf(principal).map((grant) => grant.namespace);
+  if (own.includes("*")) {
     fail("KL_REGISTRY_NAMESPACE_UNKNOWN", "There is no such namespace.", {
       remedy: "Create it with `kernlock registry namespace`.",
     });
   }
-  return foreign(principal.namespace);
+  return foreign(own.join(", "));
 }
 
 export function requireAction(
@@ -107,21 +153,22 @@ export function requireAction(
   repository: string,
 ): { readonly tokenId: string; readonly actor: string } {
   if (principal.kind === "anonymous") return needsToken(action);
+  const actor = actorOf(principal);
+  if (may(principal, action, repository)) return { tokenId: principal.kind === "token" ? principal.id : actor, actor };
   const [namespace = ""] = repository.split("/");
-  if (principal.namespace !== "*" && principal.namespace !== namespace) return foreign(principal.namespace);
-  if (!may(principal, action, repository)) {
-    if (principal.package !== null && principal.package !== repository) {
-      fail("KL_REGISTRY_TOKEN_NAMESPACE", "The token is for another package.", {
-        remedy: "Use a token of the package that you write to.",
-        details: { package: principal.package },
-      });
-    }
-    fail("KL_REGISTRY_TOKEN_SCOPE", `The token's role is ${principal.role}, which may not ${action}.`, {
-      remedy: `Ask for a token with a role that may: ${rolesFor(action).join(", ")}.`,
-      details: { role: principal.role, needed: action },
+  const all = grantsOf(principal);
+  const [grant] = all.filter((one) => covers(one, namespace));
+  if (grant === undefined) return foreign(all.map((one) => one.namespace).join(", "));
+  if (grant.package !== null && grant.package !== repository) {
+    fail("KL_REGISTRY_TOKEN_NAMESPACE", "The token is for another package.", {
+      remedy: "Use a token of the package that you write to.",
+      details: { package: grant.package },
     });
   }
-  return { tokenId: principal.id, actor: `token:${principal.id}` };
+  return fail("KL_REGISTRY_TOKEN_SCOPE", `The token's role is ${grant.role}, which may not ${action}.`, {
+    remedy: `Ask for a token with a role that may: ${rolesFor(action).join(", ")}.`,
+    details: { role: grant.role, needed: action },
+  });
 }
 
 function rolesFor(action: string): string[] {

@@ -21,5 +21,7 @@ export interface Context {
 declare module "fastify" {
   interface FastifyRequest {
     principal: Principal;
+    /** What form tokens are made from: the secret of this browser's session, or of its sign-in; null for neither. */
+    formSecret: string | null;
   }
 }

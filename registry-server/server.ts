@@ -106,6 +106,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", (_request, _payload, done) => done(null));
   app.decorateRequest("principal", null as never);
+  app.decorateRequest("formSecret", null);
   app.addHook("onRequest", async (request, reply) => {
     reply.headers({ "x-content-type-options": "nosniff", "docker-distribution-api-version": "registry/2.0" });
     request.principal = anonymous;

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { fail, isPackageName, isVersion, parseStrictJson } from "@kernlock/kernels/format";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import semver from "semver";
-import { type Principal, requireAction, requireRead } from "../access.ts";
+import { type Principal, readerOf, requireAction, requireRead } from "../access.ts";
 import { createAdmin } from "../admin.ts";
 import { readBody } from "../body.ts";
 import type { Context } from "../context.ts";
@@ -87,7 +87,7 @@ export function apiRoutes(app: FastifyInstance, context: Context): void {
   // What holders of a lock should hear of.
   app.get("/api/v1/revocations", async (request, reply) => {
     const { principal } = request;
-    const rows = await records.flaggedVersions(principal.kind === "token" ? principal.namespace : "");
+    const rows = await records.flaggedVersions(readerOf(principal));
     const revocations = rows.map((row) => ({ name: row.repository, ...listedDocument(row) }));
     return reply.headers(varying(request)).send({ revocations });
   });

@@ -38,7 +38,7 @@ export function statusRoutes(
     if (principal.kind === "anonymous") {
       fail("KL_REGISTRY_UNAUTHORIZED", "Metrics need a token.", { remedy: "Send a token made for all namespaces." });
     }
-    if (principal.namespace !== "*") {
+    if (principal.kind !== "token" || principal.namespace !== "*") {
       fail("KL_REGISTRY_TOKEN_NAMESPACE", "Metrics are for tokens of all namespaces.", {
         remedy: "Make one with `kernlock registry token create --namespace '*' --role reader`.",
       });

@@ -234,7 +234,12 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
           {
             ...frame,
             host: new URL(context.origin()).host,
-            reader: principal.kind === "token" ? principal.namespace : "anonymous",
+            reader:
+              principal.kind === "token"
+                ? principal.namespace
+                : principal.kind === "person"
+                  ? principal.name
+                  : "anonymous",
           },
           body,
         ),

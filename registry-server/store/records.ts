@@ -3,11 +3,15 @@ import { accountRecords } from "./records/accounts.ts";
 import { auditRecords } from "./records/audit.ts";
 import { collectionRecords } from "./records/collection.ts";
 import { contentRecords } from "./records/content.ts";
+import { peopleRecords } from "./records/people.ts";
+import { policyRecords } from "./records/policies.ts";
 import { versionRecords } from "./records/versions.ts";
 import type { Sql } from "./sql.ts";
 
 export type { AuditEntry, AuditHead, AuditRow } from "./records/audit.ts";
 export type { BlobRow, ManifestRow } from "./records/content.ts";
+export type { AccountRow, Member, SessionRow } from "./records/people.ts";
+export type { ExceptionRow, FeedDocument, FeedRow } from "./records/policies.ts";
 export type {
   KernelRow,
   ListedVersion,
@@ -23,10 +27,12 @@ export type Records = ReturnType<typeof createRecords>;
 export function createRecords(sql: Sql) {
   return {
     ...accountRecords(sql),
+    ...peopleRecords(sql),
     ...contentRecords(sql),
     ...versionRecords(sql),
     ...auditRecords(sql),
     ...collectionRecords(sql),
+    ...policyRecords(sql),
     dialect: sql.dialect,
     ping: async () => (await sql.one<{ one: number }>("select 1 as one"))?.one === 1,
     /** Fails when the database cannot be written to. */
