@@ -56,8 +56,8 @@ export interface NewVersion {
 const statusColumns = `state, state_reason as "stateReason", state_at as "stateAt"`;
 const versionColumns = `repository, version, digest, published_at as "publishedAt", token_id as "tokenId", verdict, document, card`;
 const kernelColumns = `k.repository, k.namespace, k.latest, k.summary, k.license, k.published_at as "publishedAt"`;
-/** Which kernels a reader is shown; its parameters: the reader's namespace, twice. */
-const listable = `(n.visibility = 'public' or ? = '*' or n.name = ?) and exists
+/** Which kernels a reader is shown; its parameters: what `readerOf` gave, twice. No name holds a comma or `#`. */
+const listable = `(n.visibility = 'public' or ? = '*' or replace(?, ',' || n.name || ',', '#') like '%#%') and exists
   (select 1 from version v where v.repository = k.repository and v.state <> 'quarantined')`;
 
 export function versionRecords(sql: Sql) {
@@ -91,7 +91,7 @@ export function versionRecords(sql: Sql) {
         `select v.repository, v.version, v.digest, v.published_at as "publishedAt", v.state,
            v.state_reason as "stateReason", v.state_at as "stateAt"
          from version v join kernel k on k.repository = v.repository join namespace n on n.name = k.namespace
-         where v.state <> 'ok' and (n.visibility = 'public' or ? = '*' or n.name = ?)
+         where v.state <> 'ok' and (n.visibility = 'public' or ? = '*' or replace(?, ',' || n.name || ',', '#') like '%#%')
          order by v.state_at desc, v.repository, v.version limit 10000`,
         reader,
         reader,
@@ -183,7 +183,7 @@ export function versionRecords(sql: Sql) {
 
     kernel: (repository: string) =>
       sql.one<KernelRow>(`select ${kernelColumns} from kernel k where k.repository = ?`, repository),
-    /** Newest first. `reader` is the namespace whose private kernels are shown too, or `*`. */
+    /** Newest first. `reader` (of `readerOf`) says whose private kernels are shown too. */
     recent: (reader: string, limit: number) =>
       sql.all<KernelRow>(
         `select ${kernelColumns} from kernel k join namespace n on n.name = k.namespace
