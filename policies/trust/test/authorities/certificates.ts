@@ -1,6 +1,6 @@
 import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
 import { readAll, readOne } from "../../verify/der.ts";
-import { bits, bool, context, integer, octets, oid, seq, set, time, tlv, utf8 } from "./der.ts";
+import { bits, bool, certificateTime, context, integer, octets, oid, seq, set, tlv, utf8 } from "./der.ts";
 
 export const ecdsaSha256 = seq(oid("1.2.840.10045.4.3.2"));
 export const usage = { codeSigning: "1.3.6.1.5.5.7.3.3", timeStamping: "1.3.6.1.5.5.7.3.8" };
@@ -59,7 +59,10 @@ export function certify(parts: CertificateParts): Certified {
       integer(serial),
       ecdsaSha256,
       parts.by?.name ?? name,
-      seq(time(parts.from ?? new Date("2026-01-01T00:00:00Z")), time(parts.to ?? new Date("2036-01-01T00:00:00Z"))),
+      seq(
+        certificateTime(parts.from ?? new Date("2026-01-01T00:00:00Z")),
+        certificateTime(parts.to ?? new Date("2036-01-01T00:00:00Z")),
+      ),
       name,
       spki(pair.publicKey),
       context(3, seq(...list)),

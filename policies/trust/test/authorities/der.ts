@@ -19,7 +19,11 @@ export const integer = (value: Uint8Array | number) => {
   const bytes = typeof value === "number" ? Buffer.from([value]) : Buffer.from(value);
   return tlv(0x02, bytes[0]! >= 0x80 ? Buffer.concat([Buffer.from([0]), bytes]) : bytes);
 };
-export const time = (date: Date) => tlv(0x18, Buffer.from(`${date.toISOString().replaceAll(/[-:T]|\.[0-9]+/g, "")}`));
+const digits = (date: Date): string => date.toISOString().replaceAll(/[-:T]|\.[0-9]+/g, "");
+export const generalizedTime = (date: Date) => tlv(0x18, Buffer.from(digits(date)));
+/** A time of a certificate: UTCTime until 2049, as RFC 5280 (4.1.2.5) wants it of authorities. */
+export const certificateTime = (date: Date) =>
+  date.getUTCFullYear() < 2050 ? tlv(0x17, Buffer.from(digits(date).slice(2))) : generalizedTime(date);
 export const oid = (dotted: string) => {
   const [a = 0, b = 0, ...rest] = dotted.split(".").map(Number);
   const arc = (value: number): number[] => {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes, sign } from "node:crypto";
 import { type Certified, certify, ecdsaSha256, usage } from "./certificates.ts";
-import { context, integer, octets, oid, seq, set, time, tlv } from "./der.ts";
+import { context, generalizedTime, integer, octets, oid, seq, set, tlv } from "./der.ts";
 
 export interface StampAuthority {
   readonly chain: readonly Buffer[];
@@ -23,7 +23,7 @@ export function newStampAuthority(parts: { purposes?: readonly string[]; root?: 
         oid("1.2.3.4"),
         seq(sha256Algorithm, octets(sha256(signature))),
         integer(Buffer.concat([Buffer.from([1]), randomBytes(8)])),
-        time(at),
+        generalizedTime(at),
       );
       const attributes = Buffer.concat([
         seq(oid("1.2.840.113549.1.9.3"), set(tstInfoType)),
