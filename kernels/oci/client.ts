@@ -14,17 +14,15 @@ import {
   shown,
 } from "../format/index.ts";
 import { type Descriptor, maxManifestBytes } from "./documents.ts";
-import { type Answer, cutShort, HttpClient, header, readAll, refuse } from "./http.ts";
+import { type Answer, cutShort, HttpClient, type HttpClientOptions, header, readAll, refuse } from "./http.ts";
 
-export interface RegistryClientOptions {
-  /** `https://host[:port]` or `http://host[:port]`, nothing after it. */
-  readonly origin: string;
-  /** Bearer token; sent to this origin only, never shown in an error. */
-  readonly token?: string | undefined;
-  /** PEM of certificate authorities to trust instead of the system's. */
-  readonly ca?: string | undefined;
-  /** Longest wait for an answer, and for the next bytes of a body. Default 30 s. */
-  readonly timeoutMs?: number;
+export interface RegistryClientOptions extends HttpClientOptions {
+  /** The registry's own name for a repository; default the same name, which must be a package's. */
+  readonly repository?: (name: string) => string;
+  /** Media types of manifests that are taken; default those of OCI. */
+  readonly manifestTypes?: readonly string[];
+  /** Longest wait for a whole manifest or list; default none beyond `timeoutMs`. */
+  readonly documentMs?: number;
 }
 
 export interface FetchedManifest {
@@ -52,35 +50,59 @@ const maxCuts = 3;
 export class RegistryClient {
   readonly origin: string;
   readonly #http: HttpClient;
+  readonly #repository: (name: string) => string;
+  readonly #manifestTypes: readonly string[];
+  readonly #documentMs: number | undefined;
 
   constructor(options: RegistryClientOptions) {
     this.#http = new HttpClient(options);
     this.origin = this.#http.origin;
+    this.#repository = options.repository ?? ((name) => parsePackageName(name).name);
+    this.#manifestTypes = options.manifestTypes ?? [mediaTypes.index, mediaTypes.manifest];
+    this.#documentMs = options.documentMs;
   }
 
   /** By tag or digest. A registry that serves other bytes under a digest is refused with `KL_OCI_DIGEST_MISMATCH`. */
   async getManifest(repo: string, reference: string): Promise<FetchedManifest> {
+    return (await this.#manifest(repo, reference, undefined)) as FetchedManifest;
+  }
+
+  /** What the tag names now, or undefined where it is still `known`. */
+  newerManifest(repo: string, tag: string, known: string): Promise<FetchedManifest | undefined> {
+    return this.#manifest(repo, tag, known);
+  }
+
+  async #manifest(repo: string, reference: string, known: string | undefined): Promise<FetchedManifest | undefined> {
     const what = `manifest ${reference} of ${repo}`;
-    const answer = await this.#http.send("GET", manifestPath(repo, reference), {
-      headers: { accept: `${mediaTypes.index}, ${mediaTypes.manifest}` },
+    const signal = this.#deadline();
+    const answer = await this.#http.send("GET", this.#manifestPath(repo, reference), {
+      headers: {
+        accept: this.#manifestTypes.join(", "),
+        ...(known === undefined ? {} : { "if-none-match": `"${known}"` }),
+      },
+      signal,
     });
+    if (answer.status === 304 && known !== undefined) {
+      await answer.body.dump();
+      return undefined;
+    }
     if (answer.status !== 200) return refuse(answer, what);
     const mediaType = header(answer, "content-type")?.split(";", 1)[0]?.trim() ?? "";
     const bytes = await readAll(answer, maxManifestBytes, what);
-    if (mediaType !== mediaTypes.index && mediaType !== mediaTypes.manifest) {
+    if (!this.#manifestTypes.includes(mediaType)) {
       fail("KL_OCI_MEDIA_TYPE", `The registry served ${what} as ${shown(mediaType)}.`);
     }
     const digest = digestOf(bytes);
     const promised = [isDigest(reference) ? reference : undefined, header(answer, "docker-content-digest")];
     for (const wanted of promised) if (wanted !== undefined && wanted !== digest) mismatch(what, wanted, digest);
-    return { bytes, digest, mediaType };
+    return digest === known ? undefined : { bytes, digest, mediaType };
   }
 
   /** The blob's bytes; throws at its end where digest or size is another. Goes on by Range after a cut connection. */
   async *blobStream(repo: string, digest: Digest, options: BlobStreamOptions = {}): AsyncGenerator<Uint8Array, void> {
     const { size, signal } = options;
     const what = `blob ${digest} of ${repo}`;
-    const path = blobPath(repo, digest);
+    const path = this.#blobPath(repo, digest);
     let at = options.offset ?? 0;
     const hash = options.hash ?? (at === 0 ? createHash("sha256") : undefined);
     for (let cuts = 0; size === undefined || at < size || size === 0; ) {
@@ -130,7 +152,7 @@ export class RegistryClient {
   }
 
   async hasBlob(repo: string, digest: Digest): Promise<boolean> {
-    const answer = await this.#http.send("HEAD", blobPath(repo, digest));
+    const answer = await this.#http.send("HEAD", this.#blobPath(repo, digest));
     await answer.body.dump();
     if (answer.status === 200) return true;
     return answer.status === 404 ? false : refuse(answer, `blob ${digest} of ${repo}`);
@@ -147,7 +169,7 @@ export class RegistryClient {
       fail("KL_OCI_DIGEST_MISMATCH", `The bytes given for ${what} have another digest.`);
     }
     if (await this.hasBlob(repo, digest)) return;
-    const start = await this.#http.send("POST", `${repositoryPath(repo)}/blobs/uploads/`, {
+    const start = await this.#http.send("POST", `${this.#repositoryPath(repo)}/blobs/uploads/`, {
       headers: { "content-length": "0" },
     });
     const location = header(start, "location");
@@ -171,7 +193,7 @@ export class RegistryClient {
     const what = `manifest ${reference} of ${repo}`;
     const digest = digestOf(bytes);
     if (isDigest(reference) && reference !== digest) mismatch(what, reference, digest);
-    const answer = await this.#http.send("PUT", manifestPath(repo, reference), {
+    const answer = await this.#http.send("PUT", this.#manifestPath(repo, reference), {
       headers: { "content-type": mediaType, "content-length": String(bytes.byteLength) },
       body: bytes,
     });
@@ -182,18 +204,25 @@ export class RegistryClient {
     return digest;
   }
 
-  async tags(repo: string): Promise<string[]> {
+  /** Throws `KL_OCI_TOO_LARGE` where there are more than `most`. */
+  async tags(repo: string, most = Number.POSITIVE_INFINITY): Promise<string[]> {
     const shape = z.object({ tags: z.array(z.string().regex(tagPattern)).nullable() });
-    const pages = this.#pages(`${repositoryPath(repo)}/tags/list`, `the tags of ${repo}`);
+    const pages = this.#pages(`${this.#repositoryPath(repo)}/tags/list`, `the tags of ${repo}`);
     const tags: string[] = [];
     for await (const page of pages) {
       tags.push(...(checkShape(shape, page.json, "KL_OCI_PROTOCOL", "The registry's list of tags").tags ?? []));
+      if (tags.length > most) fail("KL_OCI_TOO_LARGE", `${repo} has more than ${most} tags.`);
     }
     return tags;
   }
 
-  /** Descriptors of the manifests whose subject is `digest`. They are the registry's word: check each manifest that is fetched. */
-  async referrers(repo: string, digest: Digest, artifactType?: string): Promise<Descriptor[]> {
+  /** Descriptors of the manifests whose subject is `digest`. They are the registry's word: check each manifest that is fetched. Throws `KL_OCI_TOO_LARGE` where there are more than `most`. */
+  async referrers(
+    repo: string,
+    digest: Digest,
+    artifactType?: string,
+    most = Number.POSITIVE_INFINITY,
+  ): Promise<Descriptor[]> {
     const entry = z.object({
       mediaType: z.string().max(255),
       digest: fields.digest,
@@ -203,10 +232,11 @@ export class RegistryClient {
     });
     const shape = z.object({ mediaType: z.literal(mediaTypes.index), manifests: z.array(entry) });
     const query = artifactType === undefined ? "" : `?artifactType=${encodeURIComponent(artifactType)}`;
-    const path = `${repositoryPath(repo)}/referrers/${parseDigest(digest)}${query}`;
+    const path = `${this.#repositoryPath(repo)}/referrers/${parseDigest(digest)}${query}`;
     const found: Descriptor[] = [];
     for await (const page of this.#pages(path, `the referrers of ${digest} in ${repo}`)) {
       found.push(...checkShape(shape, page.json, "KL_OCI_PROTOCOL", "The registry's list of referrers").manifests);
+      if (found.length > most) fail("KL_OCI_TOO_LARGE", `More than ${most} manifests speak about ${digest}.`);
     }
     // The registry may or may not have filtered.
     return artifactType === undefined ? found : found.filter((d) => d.artifactType === artifactType);
@@ -217,12 +247,30 @@ export class RegistryClient {
     return this.#http.close();
   }
 
+  #deadline(): AbortSignal | undefined {
+    return this.#documentMs === undefined ? undefined : AbortSignal.timeout(this.#documentMs);
+  }
+
+  #repositoryPath(repo: string): string {
+    return `/v2/${this.#repository(repo)}`;
+  }
+
+  #blobPath(repo: string, digest: Digest): string {
+    return `${this.#repositoryPath(repo)}/blobs/${parseDigest(digest)}`;
+  }
+
+  #manifestPath(repo: string, reference: string): string {
+    if (!isDigest(reference) && !tagPattern.test(reference))
+      fail("KL_OCI_NOT_FOUND", `${shown(reference)} is neither a tag nor a digest.`);
+    return `${this.#repositoryPath(repo)}/manifests/${reference}`;
+  }
+
   /** A JSON list that the registry may serve in pages, linked by `Link: <…>; rel="next"`. */
   async *#pages(path: string, what: string): AsyncGenerator<{ json: unknown }> {
     let next: string | URL | undefined = path;
     for (let page = 0; next !== undefined; page++) {
       if (page === maxPages) fail("KL_OCI_TOO_LARGE", `The registry serves ${what} in more than ${maxPages} pages.`);
-      const answer: Answer = await this.#http.send("GET", next);
+      const answer: Answer = await this.#http.send("GET", next, { signal: this.#deadline() });
       if (answer.status !== 200) return refuse(answer, what);
       const bytes = await readAll(answer, maxManifestBytes, what);
       yield { json: parseStrictJson(bytes, { what: "The registry's answer" }) };
@@ -261,18 +309,4 @@ function mismatch(what: string, wanted: string, is: string): never {
     remedy: "Do not use them; tell whoever runs the registry.",
     details: { wanted: wanted.slice(0, 128), is: is.slice(0, 128) },
   });
-}
-
-function repositoryPath(repo: string): string {
-  return `/v2/${parsePackageName(repo).name}`;
-}
-
-function blobPath(repo: string, digest: Digest): string {
-  return `${repositoryPath(repo)}/blobs/${parseDigest(digest)}`;
-}
-
-function manifestPath(repo: string, reference: string): string {
-  if (!isDigest(reference) && !tagPattern.test(reference))
-    fail("KL_OCI_NOT_FOUND", `${shown(reference)} is neither a tag nor a digest.`);
-  return `${repositoryPath(repo)}/manifests/${reference}`;
 }

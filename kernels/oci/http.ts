@@ -1,3 +1,4 @@
+import type { LookupFunction } from "node:net";
 import { Readable } from "node:stream";
 import { Agent, type Dispatcher, request } from "undici";
 import {
@@ -23,6 +24,33 @@ export interface SendOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface HttpClientOptions {
+  /** `https://host[:port]` or `http://host[:port]`, nothing after it. */
+  readonly origin: string;
+  /** Bearer token; sent to this origin only, never shown in an error. */
+  readonly token?: string | undefined;
+  /** In place of `token`, where the registry says first what it wants. */
+  readonly credentials?: Credentials | undefined;
+  /** PEM of certificate authorities to trust instead of the system's. */
+  readonly ca?: string | undefined;
+  /** Longest wait for an answer, and for the next bytes of a body. Default 30 s. */
+  readonly timeoutMs?: number;
+  /** Hears of every redirect before it is followed; throws to refuse it. */
+  readonly onRedirect?: ((to: URL) => void) | undefined;
+  /** Finds addresses in place of the system's resolver; an error refuses to connect. */
+  readonly lookup?: LookupFunction | undefined;
+  /** Further headers, asked for at every request. */
+  readonly headers?: (() => Readonly<Record<string, string>>) | undefined;
+}
+
+/** How a client answers a registry that wants to know who asks. */
+export interface Credentials {
+  /** The Authorization header for a request, as far as it is known. */
+  authorization(url: URL): string | undefined;
+  /** After a 401: whether there is something else to send now. */
+  answer(challenge: string, url: URL): Promise<boolean>;
+}
+
 const maxRedirects = 5;
 const redirects = new Set([301, 302, 303, 307, 308]);
 const timeouts = new Set(["UND_ERR_CONNECT_TIMEOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "ETIMEDOUT"]);
@@ -38,10 +66,11 @@ const cuts = new Set([
 export class HttpClient {
   readonly origin: string;
   readonly #authorization: string | undefined;
+  readonly #options: HttpClientOptions;
   readonly #agent: Agent;
   readonly #timeout: number;
 
-  constructor(options: { origin: string; token?: string | undefined; ca?: string | undefined; timeoutMs?: number }) {
+  constructor(options: HttpClientOptions) {
     const url = parseOrigin(options.origin);
     if (options.token !== undefined && !/^[A-Za-z0-9._~+/=-]{1,4096}$/.test(options.token)) {
       fail("KL_OCI_AUTH", "The registry token holds characters that no token has.");
@@ -53,10 +82,15 @@ export class HttpClient {
     }
     this.origin = url.origin;
     this.#authorization = options.token === undefined ? undefined : `Bearer ${options.token}`;
+    this.#options = options;
     this.#timeout = options.timeoutMs ?? 30_000;
     this.#agent = new Agent({
       connections: 16,
-      connect: { timeout: this.#timeout, ...(options.ca === undefined ? {} : { ca: options.ca }) },
+      connect: {
+        timeout: this.#timeout,
+        ...(options.ca === undefined ? {} : { ca: options.ca }),
+        ...(options.lookup === undefined ? {} : { lookup: options.lookup }),
+      },
       headersTimeout: this.#timeout,
       bodyTimeout: this.#timeout,
     });
@@ -69,8 +103,13 @@ export class HttpClient {
     options: SendOptions = {},
   ): Promise<Answer> {
     let url = new URL(target, this.origin);
+    let challenged = false;
     for (let hop = 0; ; hop++) {
       const answer = await this.#once(method, url, options);
+      if (answer.status === 401 && !challenged && (await this.#answered(answer))) {
+        challenged = true;
+        continue;
+      }
       const location = header(answer, "location");
       if (!redirects.has(answer.status) || location === undefined) return answer;
       await answer.body.dump();
@@ -83,13 +122,24 @@ export class HttpClient {
       if (!/^https?:$/.test(next.protocol) || (url.protocol === "https:" && next.protocol === "http:")) {
         fail("KL_OCI_PROTOCOL", "The registry redirects from https to an address that is not.");
       }
+      this.#options.onRedirect?.(next);
       url = next;
     }
   }
 
+  async #answered(answer: Answer): Promise<boolean> {
+    const challenge = header(answer, "www-authenticate");
+    if (this.#options.credentials === undefined || challenge === undefined || answer.url.origin !== this.origin) {
+      return false;
+    }
+    await answer.body.dump();
+    return this.#options.credentials.answer(challenge, answer.url);
+  }
+
   async #once(method: "GET" | "HEAD" | "POST" | "PUT", url: URL, options: SendOptions): Promise<Answer> {
     // Storage elsewhere (a redirect, an upload address of another host) never sees the token.
-    const authorization = url.origin === this.origin ? this.#authorization : undefined;
+    const own = url.origin === this.origin;
+    const authorization = own ? (this.#options.credentials?.authorization(url) ?? this.#authorization) : undefined;
     try {
       const answer = await request(url, {
         method,
@@ -97,6 +147,7 @@ export class HttpClient {
         headers: {
           "user-agent": "kernlock",
           "accept-encoding": "identity",
+          ...this.#options.headers?.(),
           ...options.headers,
           ...(authorization === undefined ? {} : { authorization }),
         },
@@ -123,6 +174,9 @@ export class HttpClient {
       text: string,
       more: ErrorOptions = {},
     ) => new KernlockError(kind, text, { cause: error, ...more });
+    if (signal?.aborted === true && (signal.reason as Error | undefined)?.name === "TimeoutError") {
+      return coded("KL_OCI_TIMEOUT", `The registry took too long (${what}).`);
+    }
     if (signal?.aborted === true) return coded("KL_OCI_ABORTED", `Stopped before ${what} was done.`);
     if (timeouts.has(code)) {
       return coded("KL_OCI_TIMEOUT", `The registry took longer than ${this.#timeout} ms (${what}).`);
