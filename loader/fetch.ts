@@ -1,6 +1,7 @@
 import type { RegistryClient } from "@kernlock/kernels/oci";
 import { type Cache, present } from "./cache.ts";
-import type { Lock, LockedKernel, Pin, Progress } from "./types.ts";
+import { coverageProblems } from "./lock.ts";
+import type { Lock, LockedKernel, Manifest, Pin, Progress } from "./types.ts";
 import { selected } from "./verify.ts";
 
 /** One thing to have in the cache. Registries serve documents and blobs at different addresses. */
@@ -14,10 +15,12 @@ interface Item {
 /**
  * Brings everything that the lock pins into the cache: what is there and holds stays, what is missing or damaged is
  * fetched again. A download that was cut off goes on where it stopped, also in a later call.
- * Throws KL_FETCH_*, KL_CACHE_FILE, and what the client throws (KL_OCI_*); what had arrived by then stays.
+ * Throws KL_LOCK_STALE and KL_LOCK_EMPTY before anything is fetched; KL_FETCH_*, KL_CACHE_FILE, and what the client throws (KL_OCI_*); what had arrived by then stays.
  */
 export async function fetchLocked(request: {
   readonly lock: Lock;
+  /** `kernels.json`, where there is one, which the lock has to answer. */
+  readonly manifest?: Manifest | undefined;
   readonly cache: Cache;
   readonly registry: RegistryClient;
   readonly names?: readonly string[];
@@ -25,7 +28,9 @@ export async function fetchLocked(request: {
   readonly concurrency?: number;
   readonly onProgress?: (progress: Progress) => void;
 }): Promise<{ fetchedFiles: number; fetchedBytes: number; presentFiles: number }> {
-  const { lock, cache, registry, onProgress } = request;
+  const { lock, manifest, cache, registry, onProgress } = request;
+  const [problem] = coverageProblems(manifest, lock);
+  if (problem) throw problem;
   const items = itemsOf(selected(lock, request.names));
   const totalBytes = items.reduce((sum, { pin }) => sum + pin.size, 0);
   const result = { fetchedFiles: 0, fetchedBytes: 0, presentFiles: 0 };
@@ -56,7 +61,11 @@ export async function fetchLocked(request: {
     }
     count(pin.size);
   };
-  await inParallel(items, request.concurrency ?? 8, bring);
+  // Documents first: a registry that mirrors another one brings a version when somebody asks for its documents.
+  for (const kind of ["manifest", "blob"] as const) {
+    const some = items.filter((item) => item.kind === kind);
+    await inParallel(some, request.concurrency ?? 8, bring);
+  }
   return result;
 }
 
