@@ -1,6 +1,6 @@
-import { createReadStream, mkdirSync } from "node:fs";
+import { closeSync, createReadStream, fsyncSync, mkdirSync, openSync } from "node:fs";
 import { type FileHandle, open, opendir, readFile, rename, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fail } from "@kernlock/kernels/format";
 import type { BlobStore, StoreLimits } from "./blobs.ts";
 import { type Algorithm, algorithmOf, type ContentDigest, isContentDigest } from "./digests.ts";
@@ -14,7 +14,7 @@ const algorithms: readonly Algorithm[] = ["sha256", "sha512"];
  */
 export function folderStore(folder: string, limits: StoreLimits): BlobStore {
   const spool = openSpool(join(folder, "uploads"), limits);
-  for (const algorithm of algorithms) mkdirSync(join(folder, "blobs", algorithm), { recursive: true });
+  for (const algorithm of algorithms) makeFolder(join(folder, "blobs", algorithm));
   const pathOf = (digest: ContentDigest, root = "blobs") => {
     if (!isContentDigest(digest)) fail("KL_REGISTRY_DIGEST_INVALID", "A blob's name is not a digest.");
     return join(folder, root, ...digest.split(":"));
@@ -50,6 +50,16 @@ export function folderStore(folder: string, limits: StoreLimits): BlobStore {
     },
     check: () => spool.check(),
   };
+}
+
+/** Also its name is durable: a synced blob would be lost with the folder that it lies in. */
+function makeFolder(path: string): void {
+  mkdirSync(path, { recursive: true });
+  for (const parent of [dirname(path), dirname(dirname(path))]) {
+    const handle = openSync(parent, "r");
+    fsyncSync(handle);
+    closeSync(handle);
+  }
 }
 
 export async function syncFolder(folder: string): Promise<void> {

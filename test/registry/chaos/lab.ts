@@ -38,12 +38,19 @@ export interface Server {
   kill(): Promise<void>;
 }
 
-export async function startServer(options: RegistryOptions): Promise<Server> {
+/** With `descriptors` it may open no more files and sockets than that. */
+export async function startServer(
+  options: RegistryOptions,
+  { env = {}, descriptors }: { env?: Record<string, string>; descriptors?: number } = {},
+): Promise<Server> {
   const index = join(root, "registry-server", "index.ts");
   const code = `import { serve } from ${JSON.stringify(index)};
     console.log((await serve(JSON.parse(process.argv[1]))).origin);`;
-  const child = spawn(process.execPath, ["--input-type=module", "-e", code, JSON.stringify(options)], {
+  const node = [process.execPath, "--input-type=module", "-e", code, JSON.stringify(options)];
+  const limited = descriptors === undefined ? node : ["sh", "-c", `ulimit -n ${descriptors}; exec "$@"`, "sh", ...node];
+  const child = spawn(limited[0]!, limited.slice(1), {
     stdio: ["ignore", "pipe", "ignore"],
+    env: { ...process.env, ...env },
   });
   onTestFinished(() => void child.kill("SIGKILL"));
   const origin = String((await once(child.stdout, "data"))[0]).trim();
