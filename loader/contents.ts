@@ -13,7 +13,7 @@ import {
 } from "@kernlock/policies/trust";
 import type { Cache } from "./cache.ts";
 import { statementKey } from "./lock.ts";
-import type { LockedKernel, LockedStatement, LockedVariant } from "./types.ts";
+import type { LockedKernel, LockedStatement, LockedVariant, Manifest } from "./types.ts";
 
 /** One locked kernel whose documents agree with the lock. Its files have not been looked at yet. */
 export interface ReadKernel {
@@ -30,9 +30,15 @@ function refuse(code: ErrorCode, name: string, what: string, details: Record<str
 
 /**
  * Reads index, manifests and variant.json of a locked kernel from the cache, and refuses whatever the lock says
- * otherwise: each link of the chain index -> manifest -> config and files is compared with its pin.
+ * otherwise: each link of the chain index -> manifest -> config and files is compared with its pin. With `manifest`,
+ * every variant that it asks for and the index has must be among the pinned ones.
  */
-export async function readContents(name: string, locked: LockedKernel, cache: Cache): Promise<ReadKernel> {
+export async function readContents(
+  name: string,
+  locked: LockedKernel,
+  cache: Cache,
+  manifest?: Manifest,
+): Promise<ReadKernel> {
   const index = parseKernelIndex(await cache.read(locked.index));
   if (index.name !== name || index.version !== locked.version) {
     refuse("KL_LOCK_INDEX", name, `the pinned index is that of ${index.name} ${index.version}`);
@@ -41,6 +47,10 @@ export async function readContents(name: string, locked: LockedKernel, cache: Ca
     refuse("KL_LOCK_SOURCE", name, "the lock pins another source than the index names");
   }
   if (locked.variants.length === 0) refuse("KL_LOCK_VARIANT", name, "the lock pins no variant of it");
+  for (const { variant } of index.variants) {
+    if (!manifest?.variants.includes(variant) || locked.variants.some(({ key }) => key === variant)) continue;
+    refuse("KL_LOCK_STALE", name, `the lock lacks ${variant}, which kernels.json asks for and ${index.version} has`);
+  }
   return {
     name,
     index,

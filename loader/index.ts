@@ -3,7 +3,7 @@ export { type Cache, openCache } from "./cache.ts";
 export { diffLocks } from "./diff.ts";
 export { fetchLocked } from "./fetch.ts";
 export { loadKernels } from "./load.ts";
-export { checkLockMatches, formatLock, parseLock } from "./lock.ts";
+export { checkLockMatches, coverageProblems, formatLock, parseLock } from "./lock.ts";
 export { createLock } from "./lock-create.ts";
 export { formatManifest, parseManifest } from "./manifest.ts";
 export { checkModel, pinModel } from "./model.ts";

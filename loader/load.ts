@@ -13,6 +13,7 @@ import { allowedLibraries, type Policy, type Verdict } from "@kernlock/policies/
 import type { Cache } from "./cache.ts";
 import { assertPinned, judgeLocked, type ReadKernel, readContents } from "./contents.ts";
 import { misfit } from "./fit.ts";
+import { coverageProblems, emptyLock } from "./lock.ts";
 import { loadNative, type Native, readSealed, requiredSeals } from "./native/index.ts";
 import type {
   AuditLine,
@@ -20,6 +21,7 @@ import type {
   LoadMachine,
   Lock,
   LockedKernel,
+  Manifest,
   SealedFile,
   SealedKernel,
   SkippedVariant,
@@ -28,6 +30,8 @@ import { lockProblems, selected } from "./verify.ts";
 
 interface Request {
   readonly lock: Lock;
+  /** `kernels.json`, where there is one: nothing that it asks for may be missing in the lock. */
+  readonly manifest?: Manifest | undefined;
   readonly policy: Policy;
   readonly cache: Cache;
   readonly machine: LoadMachine;
@@ -60,15 +64,16 @@ const maxPayload = 1 << 30;
  * variant that fits: ABI; then each payload file is copied from the cache into a memory file of its own, sealed, hashed
  * by reading the sealed file back, and inspected from the same bytes. Other files are not read.
  *
- * Throws the codes of `verifyLocked`, KL_LOAD_ABI_VERSION, KL_LOAD_ABI_BUILD, KL_LOAD_NO_VARIANT, KL_ELF_*, KL_CUBIN_*,
+ * Throws the codes of `verifyLocked`, KL_LOCK_EMPTY, KL_LOAD_ABI_VERSION, KL_LOAD_ABI_BUILD, KL_LOAD_NO_VARIANT, KL_ELF_*, KL_CUBIN_*,
  * KL_FATBIN_*, KL_IMAGE_*, KL_SEAL_UNAVAILABLE, KL_ADDON_*.
  */
 export async function loadKernels(request: Request): Promise<Loaded> {
-  const { lock, names } = request;
+  const { lock, manifest, names } = request;
   const kernels: SealedKernel[] = [];
   const skipped: SkippedVariant[] = [];
   const verdicts = new Map<string, Verdict>();
   const audit: AuditLine[] = [];
+  if (Object.keys(lock.kernels).length === 0) throw coverageProblems(manifest, lock)[0] ?? emptyLock();
   const close = (): void => {
     for (const file of kernels.flatMap(({ files }) => files)) closeSync(file.fd);
     kernels.length = 0;
@@ -109,14 +114,14 @@ export async function loadKernels(request: Request): Promise<Loaded> {
 
 /** Everything that is asked before a byte of a payload is read. */
 async function admit(
-  { lock, policy, cache, now, frozen, onVerdict }: Request,
+  { lock, manifest, policy, cache, now, frozen, onVerdict }: Request,
   name: string,
   locked: LockedKernel,
   verdicts: Map<string, Verdict>,
 ): Promise<ReadKernel> {
-  const [problem] = lockProblems(lock, policy, frozen ?? false);
+  const [problem] = lockProblems({ lock, manifest, policy, frozen });
   if (problem) throw problem;
-  const kernel = await readContents(name, locked, cache);
+  const kernel = await readContents(name, locked, cache, manifest);
   const verdict = await judgeLocked({ kernel, locked, policy, cache, now, seen: lock.advisories });
   verdicts.set(name, verdict);
   onVerdict?.(verdict);

@@ -89,7 +89,7 @@ export async function createLock(request: Request): Promise<LockResult> {
     ...(model === undefined ? {} : { model }),
     kernels: Object.fromEntries(locked),
   };
-  const [problem] = lockProblems(lock, policy, false);
+  const [problem] = lockProblems({ lock, manifest, policy });
   if (problem) throw problem;
   const changes = previous === undefined ? [] : diffLocks(previous, lock);
   return {

@@ -134,17 +134,33 @@ export function formatLock(lock: Lock): string {
   return prettyJson(lock);
 }
 
+/**
+ * Whether a lock may be used beside this `kernels.json`, or beside none. Where there is one, the lock has to answer it:
+ * one problem (KL_LOCK_STALE) for each difference. Alone it is held to itself, and may not be empty (KL_LOCK_EMPTY):
+ * nothing says that this is meant.
+ */
+export function coverageProblems(manifest: Manifest | undefined, lock: Lock): KernlockError[] {
+  if (manifest !== undefined) return checkLockMatches(manifest, lock);
+  return Object.keys(lock.kernels).length === 0 ? [emptyLock()] : [];
+}
+
+export const emptyLock = (): KernlockError =>
+  new KernlockError("KL_LOCK_EMPTY", "The lock pins no kernel.", {
+    remedy: "Name kernels with `kernlock add` and run `kernlock lock`, or restore the lock that was reviewed.",
+  });
+
 /** Whether the lock still answers `kernels.json`: one problem (KL_LOCK_STALE) for each difference. */
 export function checkLockMatches(manifest: Manifest, lock: Lock): KernlockError[] {
   const problems: string[] = [];
   if (manifest.registry !== lock.registry.origin) problems.push(`it is of the registry ${lock.registry.origin}`);
   for (const [name, range] of Object.entries(manifest.kernels)) {
-    const locked = lock.kernels[name];
+    const locked = Object.hasOwn(lock.kernels, name) ? lock.kernels[name] : undefined;
     if (locked === undefined) problems.push(`it lacks ${name}`);
     else if (!semver.satisfies(locked.version, range)) problems.push(`${name} ${locked.version} is not in ${range}`);
   }
   for (const [name, { variants }] of Object.entries(lock.kernels)) {
     if (!Object.hasOwn(manifest.kernels, name)) problems.push(`it has ${name}, which kernels.json does not name`);
+    if (variants.length === 0) problems.push(`it pins no variant of ${name}`);
     const extra = variants.find(({ key }) => !manifest.variants.includes(key));
     if (extra) problems.push(`it has ${name} for ${extra.key}, which kernels.json does not name`);
   }

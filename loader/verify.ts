@@ -2,26 +2,30 @@ import { KernlockError } from "@kernlock/kernels/format";
 import { allPolicies, type Policy, type Verdict } from "@kernlock/policies/trust";
 import type { Cache } from "./cache.ts";
 import { assertPinned, judgeLocked, readContents } from "./contents.ts";
-import type { KernelReport, Lock, LockedKernel, VerifyReport } from "./types.ts";
+import { coverageProblems } from "./lock.ts";
+import type { KernelReport, Lock, LockedKernel, Manifest, VerifyReport } from "./types.ts";
 
 /**
  * Re-hashes every file that the lock pins, loaded or not; verifies every bundle; judges; and compares signers, builder,
  * source and statements with the pins. Reads the cache, writes nothing, asks nobody. What is wrong stands in the report;
  * one kernel's problems do not hide another's. `frozen` also refuses a lock made under another policy.
+ *
+ * With `manifest`, the lock has to answer that `kernels.json` as well: nothing of what it asks for may be left out.
  */
 export async function verifyLocked(request: {
   readonly lock: Lock;
+  readonly manifest?: Manifest | undefined;
   readonly policy: Policy;
   readonly cache: Cache;
   readonly now: Date;
   readonly frozen?: boolean;
   readonly names?: readonly string[];
 }): Promise<VerifyReport> {
-  const { lock, policy, cache, now } = request;
-  const problems = lockProblems(lock, policy, request.frozen ?? false);
+  const { lock, manifest, policy, cache, now } = request;
+  const problems = lockProblems(request);
   const kernels: KernelReport[] = [];
   for (const [name, locked] of selected(lock, request.names)) {
-    kernels.push(await verifyKernel({ name, locked, policy, cache, now, seen: lock.advisories }));
+    kernels.push(await verifyKernel({ name, locked, manifest, policy, cache, now, seen: lock.advisories }));
   }
   return {
     ok: problems.length === 0 && kernels.every(({ ok }) => ok),
@@ -40,6 +44,7 @@ export function assertVerified(report: VerifyReport): void {
 async function verifyKernel(request: {
   readonly name: string;
   readonly locked: LockedKernel;
+  readonly manifest: Manifest | undefined;
   readonly policy: Policy;
   readonly cache: Cache;
   readonly now: Date;
@@ -47,7 +52,7 @@ async function verifyKernel(request: {
   /** Whether to hash every file; otherwise only documents and statements are read. */
   readonly files?: boolean;
 }): Promise<KernelReport> {
-  const { name, locked, policy, cache, now, seen } = request;
+  const { name, locked, manifest, policy, cache, now, seen } = request;
   const problems: KernlockError[] = [];
   const attempt = async <T>(step: () => T | Promise<T>): Promise<T | null> => {
     try {
@@ -58,7 +63,7 @@ async function verifyKernel(request: {
       return null;
     }
   };
-  const kernel = await attempt(() => readContents(name, locked, cache));
+  const kernel = await attempt(() => readContents(name, locked, cache, manifest));
   let verdict: Verdict | null = null;
   if (kernel) {
     verdict = await attempt(() => judgeLocked({ kernel, locked, policy, cache, now, seen }));
@@ -72,9 +77,15 @@ async function verifyKernel(request: {
   return { name, version: locked.version, ok: problems.length === 0, verdict, filesChecked, problems };
 }
 
-/** What is wrong with a lock as a whole, under a policy. */
-export function lockProblems(lock: Lock, policy: Policy, frozen: boolean): KernlockError[] {
-  const problems: KernlockError[] = [];
+/** What is wrong with a lock as a whole, beside its `kernels.json` and under a policy. */
+export function lockProblems(request: {
+  readonly lock: Lock;
+  readonly manifest?: Manifest | undefined;
+  readonly policy: Policy;
+  readonly frozen?: boolean | undefined;
+}): KernlockError[] {
+  const { lock, manifest, policy, frozen = false } = request;
+  const problems = coverageProblems(manifest, lock);
   for (const allowed of allPolicies(policy).flatMap(({ registry }) => registry?.origin ?? [])) {
     if (allowed === lock.registry.origin) continue;
     problems.push(
@@ -113,14 +124,19 @@ export function selected(lock: Lock, names?: readonly string[]): [string, Locked
 /** The verdict about one locked kernel, by its documents and statements alone: payload files are not read. */
 export async function explainLocked(request: {
   readonly lock: Lock;
+  readonly manifest?: Manifest | undefined;
   readonly policy: Policy;
   readonly cache: Cache;
   readonly now: Date;
   readonly name: string;
 }): Promise<{ version: string; verdict: Verdict | null; problems: readonly KernlockError[] }> {
-  const { lock, policy, cache, now, name } = request;
+  const { lock, manifest, policy, cache, now, name } = request;
   const [, locked] = selected(lock, [name])[0] as [string, LockedKernel];
-  const report = await verifyKernel({ name, locked, policy, cache, now, seen: lock.advisories, files: false });
-  const problems = [...lockProblems(lock, policy, false), ...report.problems];
+  const report = await verifyKernel({
+    ...{ name, locked, manifest, policy, cache, now },
+    seen: lock.advisories,
+    files: false,
+  });
+  const problems = [...lockProblems({ lock, manifest, policy }), ...report.problems];
   return { version: locked.version, verdict: report.verdict, problems };
 }

@@ -7,7 +7,7 @@ import type { Command } from "commander";
 import { command, withProject } from "../command.ts";
 import { usage } from "../errors.ts";
 import { type KeyFlags, signerFrom, withKey } from "../keys/flags.ts";
-import { readLock, readPolicy } from "../locked.ts";
+import { readLock, readManifest, readPolicy } from "../locked.ts";
 import { bytesText } from "../output.ts";
 import { makePortable } from "../portable/make.ts";
 import { checkPortable } from "../portable/manifest.ts";
@@ -46,7 +46,7 @@ export function bundleCommand(): Command {
       const lock = readLock(project);
       const policy = readPolicy(project);
       const cache = openCache(project.cache);
-      assertVerified(await verifyLocked({ lock, policy, cache, now: new Date() }));
+      assertVerified(await verifyLocked({ lock, manifest: readManifest(project), policy, cache, now: new Date() }));
       const { version } = JSON.parse(readFileSync(join(root, "cli", "package.json"), "utf8")) as { version: string };
       const packed = out.endsWith(".tar.xz");
       const folder = packed ? join(mkdtempSync(join(dirname(out), ".kernlock-")), basename(out, ".tar.xz")) : out;

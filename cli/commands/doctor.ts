@@ -8,7 +8,7 @@ import { fitsMachine, type KernelFacts, type MachineFacts, plan } from "@kernloc
 import type { Command } from "commander";
 import { collect, command, withProject } from "../command.ts";
 import { asKernlockError } from "../errors.ts";
-import { lockedKernelFacts, readLock, readPolicy } from "../locked.ts";
+import { lockedKernelFacts, readLock, readManifest, readPolicy } from "../locked.ts";
 import { bytesText, errorJson } from "../output.ts";
 import { confinementEffort, type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
 import { findProject, type Project, type ProjectOptions } from "../project.ts";
@@ -96,7 +96,7 @@ async function checkProject(
   await attempt("cache", checks, async () => [undefined, cacheText(project.cache)] as const);
   if (policy === undefined || lock === undefined) return;
   await attempt("evidence", checks, async () => {
-    assertVerified(await verifyLocked({ lock, policy, cache, now: new Date() }));
+    assertVerified(await verifyLocked({ lock, manifest: readManifest(project), policy, cache, now: new Date() }));
     return [undefined, "every pinned file, signature and rule holds"] as const;
   });
   const kernels = await attempt("kernels", checks, async () => {

@@ -3,7 +3,7 @@ import { fetchLocked, openCache } from "@kernlock/loader";
 import type { Command } from "commander";
 import { command, withProject } from "../command.ts";
 import { fetchFeeds } from "../feeds.ts";
-import { readLock, readPolicy } from "../locked.ts";
+import { nothingLocked, readLock, readManifest, readPolicy } from "../locked.ts";
 import { bytesText } from "../output.ts";
 import { findProject, type ProjectOptions } from "../project.ts";
 import { type RegistryFlags, registryClient, withRegistry } from "../registry-access.ts";
@@ -21,6 +21,7 @@ export function fetchCommand(): Command {
       try {
         const done = await fetchLocked({
           lock,
+          manifest: readManifest(project),
           cache: openCache(project.cache),
           registry,
           onProgress: (p) => output.progress(`${p.doneFiles}/${p.totalFiles} ${bytesText(p.doneBytes)} ${p.what}`),
@@ -33,6 +34,7 @@ export function fetchCommand(): Command {
             present_files: done.presentFiles,
           },
           () =>
+            (Object.keys(lock.kernels).length === 0 ? `${nothingLocked}\n` : "") +
             `${done.fetchedFiles} files fetched (${bytesText(done.fetchedBytes)}), ${done.presentFiles} were there\n`,
         );
       } finally {

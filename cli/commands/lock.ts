@@ -22,7 +22,7 @@ import { changesText } from "../changes.ts";
 import { command, withProject } from "../command.ts";
 import { exit, usage } from "../errors.ts";
 import { fetchFeeds, rememberFeeds } from "../feeds.ts";
-import { readPolicy } from "../locked.ts";
+import { nothingLocked, readPolicy } from "../locked.ts";
 import { bytesText, type Output } from "../output.ts";
 import { findProject, type Project, type ProjectOptions, readProjectFile } from "../project.ts";
 import { type RegistryFlags, registryClient, withRegistry } from "../registry-access.ts";
@@ -62,6 +62,7 @@ async function write(project: Project, options: Options, output: Output): Promis
   try {
     const fetched = await fetchLocked({
       lock: made.lock,
+      manifest: made.manifest,
       cache: openCache(project.cache),
       registry,
       onProgress: (p) => output.progress(`fetch ${p.doneFiles}/${p.totalFiles} ${p.what}`),
@@ -74,6 +75,7 @@ async function write(project: Project, options: Options, output: Output): Promis
     output.result({ lock: project.lock, changes, trust_changed: trustChanged, missing_variants: missingVariants }, () =>
       [
         `${project.lock}: ${Object.keys(made.lock.kernels).length} kernels, ${fetched.fetchedFiles} files fetched (${bytesText(fetched.fetchedBytes)})\n`,
+        ...(Object.keys(made.lock.kernels).length === 0 ? [`${nothingLocked}\n`] : []),
         changesText(changes),
         ...missingVariants.map((text) => `  not offered: ${text}\n`),
       ].join(""),
@@ -118,7 +120,9 @@ async function check(project: Project, options: Options, output: Output): Promis
     });
   }
   output.result({ ok: changes.length === 0, changes, trust_changed: trust }, () =>
-    changes.length === 0 ? `${project.lock} is what locking again would write\n` : changesText(changes),
+    changes.length > 0
+      ? changesText(changes)
+      : `${project.lock} is what locking again would write\n${Object.keys(lock.kernels).length === 0 ? `${nothingLocked}\n` : ""}`,
   );
   return trust ? exit.trustChanged : exit.done;
 }
@@ -161,7 +165,7 @@ async function resolve(
       update: options.update === true,
       ...(model === undefined ? {} : { model }),
     });
-    return { ...made, policy };
+    return { ...made, manifest, policy };
   } finally {
     await registry.close();
   }

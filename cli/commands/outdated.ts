@@ -3,7 +3,7 @@ import { parseManifest } from "@kernlock/loader";
 import type { Command } from "commander";
 import semver from "semver";
 import { command, withProject } from "../command.ts";
-import { readLock } from "../locked.ts";
+import { readAnyLock } from "../locked.ts";
 import { table } from "../output.ts";
 import { findProject, type ProjectOptions, readProjectFile } from "../project.ts";
 import { type RegistryFlags, registryClient, withRegistry } from "../registry-access.ts";
@@ -16,7 +16,7 @@ export function outdatedCommand(): Command {
     async ({ output, options }) => {
       const project = findProject(options);
       const manifest = parseManifest(readProjectFile(project.manifest, "Write a kernels.json (docs/lock.md)."));
-      const lock = readLock(project);
+      const lock = readAnyLock(project);
       const registry = registryClient(options, manifest.registry);
       try {
         const kernels = [];

@@ -1,7 +1,7 @@
 import { openCache, type VerifyReport, verifyLocked } from "@kernlock/loader";
 import type { Command } from "commander";
 import { command, withProject } from "../command.ts";
-import { readLock, readPolicy } from "../locked.ts";
+import { nothingLocked, readAnyLock, readManifest, readPolicy } from "../locked.ts";
 import { errorJson } from "../output.ts";
 import { rememberVerdicts } from "../policies.ts";
 import { findProject, type ProjectOptions } from "../project.ts";
@@ -13,9 +13,12 @@ export function verifyCommand(): Command {
     (target) => withProject(target).option("--frozen", "also refuse a lock that was made under another policy"),
     async ({ output, options }) => {
       const project = findProject(options);
+      const lock = readAnyLock(project);
+      const manifest = readManifest(project);
       const policy = readPolicy(project);
       const report = await verifyLocked({
-        lock: readLock(project),
+        lock,
+        manifest,
         policy,
         cache: openCache(project.cache),
         now: new Date(),
@@ -31,6 +34,7 @@ export function verifyCommand(): Command {
         {
           ok: report.ok,
           policy_changed: report.policyChanged,
+          manifest: manifest === undefined ? null : project.manifest,
           ...(first === undefined ? {} : { error: errorJson(first) }),
           problems: report.problems.map(errorJson),
           kernels: report.kernels.map((kernel) => ({
@@ -45,14 +49,14 @@ export function verifyCommand(): Command {
             verdict: kernel.verdict?.tree ?? null,
           })),
         },
-        () => reportText(report),
+        () => reportText(report, manifest !== undefined),
       );
       return report.ok ? 0 : 1;
     },
   );
 }
 
-function reportText(report: VerifyReport): string {
+function reportText(report: VerifyReport, manifest: boolean): string {
   const problem = (indent: string) => (error: VerifyReport["problems"][number]) =>
     `${indent}[${error.code}] ${error.message}${error.remedy === undefined ? "" : `\n${indent}  ${error.remedy}`}`;
   return [
@@ -67,6 +71,8 @@ function reportText(report: VerifyReport): string {
         (warning) => `    warning: ${warning.code ?? ""} ${warning.reason ?? warning.requirement}`,
       ),
     ]),
+    ...(report.ok && report.kernels.length === 0 ? [nothingLocked] : []),
+    ...(manifest ? [] : ["note: there is no kernels.json beside the lock, so nothing says what it has to hold"]),
     ...(report.policyChanged ? ["note: the lock was made under another policy"] : []),
     report.ok ? "verified" : "refused",
     "",
