@@ -3,8 +3,9 @@ import { fail, isPackageName } from "@kernlock/kernels/format";
 import { parsePolicy } from "@kernlock/policies/trust";
 import { checkPublisherClaims, type IssuerKind } from "./oidc/claims.ts";
 import { latestOf } from "./publish/documents.ts";
+import { type PolicyDocuments, policyDocuments } from "./publish/keeping.ts";
 import { type DataOptions, openRecords } from "./store/open.ts";
-import type { AuditHead, AuditRow, Records, VersionState } from "./store/records.ts";
+import type { AuditHead, AuditRow, PublishedState, Records } from "./store/records.ts";
 import { hashToken, newToken } from "./tokens.ts";
 
 export type Visibility = "public" | "private";
@@ -21,6 +22,8 @@ export interface Namespace {
   readonly kind: NamespaceKind;
   /** Whether tags, manifests and blobs may be deleted; published kernels never are. */
   readonly deletion: "never" | "allowed";
+  /** `required`: a version that is put waits until somebody else approves it. */
+  readonly review: "none" | "required";
   readonly createdAt: string;
 }
 
@@ -53,7 +56,7 @@ export interface TrustedPublisher {
 }
 
 /** What an operator does to a registry without going through HTTP. Every change is durable and audited when it returns. */
-export interface Admin {
+export interface Admin extends PolicyDocuments {
   /** Throws KL_REGISTRY_NAMESPACE_EXISTS, KL_REGISTRY_NAME_INVALID, or the policy parser's codes. */
   createNamespace(options: {
     name: string;
@@ -62,6 +65,7 @@ export interface Admin {
     policy?: string;
     kind?: NamespaceKind;
     deletion?: Namespace["deletion"];
+    review?: Namespace["review"];
   }): Promise<Namespace>;
   /** A new policy does not touch versions that are published; later publishes meet it. */
   updateNamespace(options: {
@@ -69,6 +73,8 @@ export interface Admin {
     policy?: string;
     visibility?: Visibility;
     deletion?: Namespace["deletion"];
+    /** What waits already goes on waiting. */
+    review?: Namespace["review"];
   }): Promise<Namespace>;
   /** Only the policy. */
   setPolicy(options: { namespace: string; policy: string }): Promise<Namespace>;
@@ -100,7 +106,7 @@ export interface Admin {
   setVersionState(options: {
     repository: string;
     version: string;
-    state: VersionState;
+    state: PublishedState;
     reason?: string;
   }): Promise<void>;
   auditAfter(after: number, limit: number): Promise<AuditRow[]>;
@@ -138,7 +144,8 @@ export function createAdmin(records: Records, now: () => Date, actor = "operator
     });
   };
   const admin: Admin = {
-    async createNamespace({ name, visibility = "public", policy = "", kind = "kernels", deletion }) {
+    ...policyDocuments(records, now, actor, known),
+    async createNamespace({ name, visibility = "public", policy = "", kind = "kernels", deletion, review = "none" }) {
       if (!segmentPattern.test(name) || name.length > 64) {
         fail("KL_REGISTRY_NAME_INVALID", `"${name}" is not a namespace name.`, {
           remedy: "Use lower case letters and digits, with single dots, dashes or underscores between them.",
@@ -151,9 +158,10 @@ export function createAdmin(records: Records, now: () => Date, actor = "operator
         policy,
         kind,
         deletion: deletion ?? (kind === "kernels" ? "never" : "allowed"),
+        review,
         createdAt: now().toISOString(),
       };
-      const details = { visibility, kind, deletion: row.deletion };
+      const details = { visibility, kind, deletion: row.deletion, review };
       if (!(await records.addNamespace(row, audit("namespace.create", name, details)))) {
         fail("KL_REGISTRY_NAMESPACE_EXISTS", `The namespace "${name}" exists.`, { remedy: "Choose another name." });
       }
@@ -168,6 +176,7 @@ export function createAdmin(records: Records, now: () => Date, actor = "operator
         audit("namespace.update", namespace, {
           visibility: after.visibility,
           deletion: after.deletion,
+          review: after.review,
           policy_changed: after.policy !== before.policy,
         }),
       );

@@ -1,6 +1,6 @@
-import type { Policy } from "@kernlock/policies/trust";
 import type { Principal } from "./access.ts";
 import type { Metrics } from "./operations/metrics.ts";
+import type { OperatorPolicy } from "./publish/policies.ts";
 import type { BlobStore } from "./store/blobs.ts";
 import type { Records } from "./store/records.ts";
 
@@ -8,8 +8,8 @@ import type { Records } from "./store/records.ts";
 export interface Context {
   readonly records: Records;
   readonly blobs: BlobStore;
-  /** The operator's policy, above those of the namespaces. */
-  readonly policy: Policy | undefined;
+  /** Above the policies of the namespaces. */
+  readonly operator: OperatorPolicy | undefined;
   readonly metrics: Metrics;
   /** Blobs of at least this size are fetched from the blob store itself; undefined: never. */
   readonly redirectFromBytes: number | undefined;

@@ -4,9 +4,10 @@ import { parsePolicy } from "@kernlock/policies/trust";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { anonymous, principalOf, tokenFromHeader } from "./access.ts";
 import { type Admin, createAdmin } from "./admin.ts";
+import { noticeRoutes } from "./advisories/routes.ts";
 import { apiRoutes } from "./api/routes.ts";
 import type { Context } from "./context.ts";
-import { envelope, toHttpError } from "./http-errors.ts";
+import { envelope, type HttpError, toHttpError } from "./http-errors.ts";
 import { createLimiter, defaultLimits, type Limiter, type RateLimits } from "./limits.ts";
 import { blobRoutes } from "./oci/blobs.ts";
 import { listingRoutes } from "./oci/listings.ts";
@@ -14,14 +15,22 @@ import { manifestRoutes } from "./oci/manifests.ts";
 import { tokenRoutes } from "./oci/token.ts";
 import { uploadRoutes } from "./oci/upload-routes.ts";
 import { createUploads } from "./oci/uploads.ts";
+import type { SignInIssuer } from "./oidc/code-flow.ts";
 import { createExchanger } from "./oidc/exchange.ts";
 import { createIssuers } from "./oidc/issuers.ts";
 import { startChores } from "./operations/chores.ts";
 import { type Collected, collectGarbage } from "./operations/maintenance.ts";
 import { createMetrics } from "./operations/metrics.ts";
 import { statusRoutes } from "./operations/status-routes.ts";
+import { adminRoutes } from "./pages/admin/routes.ts";
 import { pageRoutes } from "./pages/routes.ts";
+import { sendPage } from "./pages/send.ts";
+import { refusalPage } from "./pages/signin.ts";
+import type { OperatorPolicy } from "./publish/policies.ts";
 import { createPublisher } from "./publish/publish.ts";
+import { reviewRoutes } from "./review/routes.ts";
+import { sessionRoutes } from "./sessions/routes.ts";
+import { recognise } from "./sessions/sessions.ts";
 import { type DataOptions, openBlobs, openRecords } from "./store/open.ts";
 
 export interface RegistryOptions extends DataOptions {
@@ -29,6 +38,10 @@ export interface RegistryOptions extends DataOptions {
   readonly origin?: string;
   /** The operator's trust policy; every publish must pass it as well as the namespace's. */
   readonly policy?: string;
+  /** Where the files of its feeds lie, and its `exceptions/`. */
+  readonly policyFolder?: string;
+  /** Look for new numbers of the feeds that policies name this often (default 300; 0: never). */
+  readonly feedsEverySeconds?: number;
   /** Largest blob in bytes (default 4 GiB). */
   readonly maxBlobBytes?: number;
   /** pino level, or false for silence (default false). Tokens are never logged. */
@@ -39,6 +52,8 @@ export interface RegistryOptions extends DataOptions {
   readonly trustedProxies?: readonly string[];
   /** `aud` of identity tokens that are exchanged (default: the origin). */
   readonly audience?: string;
+  /** Where people sign in to the pages, beside the registry's own accounts (default: nowhere else). */
+  readonly signIn?: SignInIssuer;
   /** Send clients to the object store for blobs of at least this size (default: never). */
   readonly redirectFromBytes?: number;
   /** Collect garbage this often (default: only when told to). */
@@ -63,7 +78,8 @@ export interface Registry extends Omit<Admin, "close"> {
 
 export async function createRegistry(options: RegistryOptions): Promise<Registry> {
   const now = options.now ?? (() => new Date());
-  const policy = options.policy === undefined ? undefined : parsePolicy(options.policy);
+  const operator: OperatorPolicy | undefined =
+    options.policy === undefined ? undefined : { policy: parsePolicy(options.policy), folder: options.policyFolder };
   const records = await openRecords(options);
   const blobs = openBlobs(options, { maxBlobBytes: options.maxBlobBytes ?? 4 * 2 ** 30 });
   const uploads = createUploads(blobs);
@@ -75,7 +91,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   const context: Context = {
     records,
     blobs,
-    policy,
+    operator,
     metrics,
     redirectFromBytes: options.redirectFromBytes,
     now,
@@ -159,11 +175,22 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   tokenRoutes(app, context, createExchanger({ records, issuers, audience: () => options.audience ?? origin, now }));
   blobRoutes(app, context);
   uploadRoutes(app, context, uploads);
-  manifestRoutes(app, context, createPublisher(context));
+  const publisher = createPublisher(context);
+  manifestRoutes(app, context, publisher);
   listingRoutes(app, context);
   apiRoutes(app, context);
-  pageRoutes(app, context);
-  const chores = startChores({ records, blobs, now }, metrics, app.log, {
+  reviewRoutes(app, context, publisher);
+  noticeRoutes(app, context);
+  // The only routes that know of sessions.
+  app.register(async (pages) => {
+    pages.addHook("onRequest", (request) => recognise(request, context, options.signIn?.issuer));
+    pages.setErrorHandler((error, request, reply) => refusePage(error, request, reply, context));
+    pageRoutes(pages, context);
+    adminRoutes(pages, context, publisher);
+    sessionRoutes(pages, context, issuers, options.signIn);
+  });
+  const chores = startChores({ records, blobs, now, operator }, metrics, app.log, {
+    feedsEverySeconds: options.feedsEverySeconds ?? 300,
     ...(options.gcEverySeconds === undefined ? {} : { gcEverySeconds: options.gcEverySeconds }),
     ...(options.gcGraceSeconds === undefined ? {} : { gcGraceSeconds: options.gcGraceSeconds }),
   });
@@ -225,21 +252,31 @@ function rate(request: FastifyRequest, reply: FastifyReply, limiter: Limiter): v
   reply.header("ratelimit", `limit=${limit}, remaining=${remaining}, reset=${reset}`);
 }
 
-function refuse(thrown: unknown, request: FastifyRequest, reply: FastifyReply, context: Context): FastifyReply {
+/** Counts, logs, and sets the headers that a refusal has. */
+function noteRefusal(thrown: unknown, request: FastifyRequest, reply: FastifyReply, context: Context): HttpError {
   const found = toHttpError(thrown);
   context.metrics.count("kernlock_refusals_total", { code: found.error.code });
   if (found.status >= 500) request.log.error({ err: found.error.cause ?? found.error }, found.error.message);
   else request.log.info({ code: found.error.code }, found.error.message);
-  if (found.status === 401) reply.header("www-authenticate", challenge(request, context.origin()));
   const { retry_after: wait } = (found.error.details ?? {}) as { retry_after?: number };
   if (wait !== undefined || found.status === 503) reply.header("retry-after", wait ?? 5);
   // Whatever of a refused body is still coming, nobody will read it.
   if (found.status === 413) reply.header("connection", "close");
-  return reply
-    .code(found.status)
-    .removeHeader("content-length")
-    .header("content-type", "application/json")
-    .send(Buffer.from(envelope(found)));
+  reply.code(found.status).removeHeader("content-length");
+  return found;
+}
+
+function refuse(thrown: unknown, request: FastifyRequest, reply: FastifyReply, context: Context): FastifyReply {
+  const found = noteRefusal(thrown, request, reply, context);
+  if (found.status === 401) reply.header("www-authenticate", challenge(request, context.origin()));
+  return reply.header("content-type", "application/json").send(Buffer.from(envelope(found)));
+}
+
+/** The same for people. */
+function refusePage(thrown: unknown, request: FastifyRequest, reply: FastifyReply, context: Context): FastifyReply {
+  const { status, error } = noteRefusal(thrown, request, reply, context);
+  const head = { title: "Refused · Kernlock", description: error.message, secret: true };
+  return sendPage(context, request, reply, status, head, refusalPage(error));
 }
 
 function challenge(request: FastifyRequest, origin: string): string {

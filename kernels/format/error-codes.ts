@@ -156,6 +156,7 @@ export const errorCodes = {
   KL_VERDICT_SCOPE: "a statement speaks about another scope or variant",
   KL_VERDICT_SOURCE: "a statement's source is not the kernel's own, or not allowed",
   KL_VERDICT_SUBJECT: "a statement is not about exactly this name and digest",
+  KL_CALL_ARGUMENT: "a program called a function with something else than it takes",
   KL_ATTEST_REFUSED: "a verification summary would say more than the policy does",
   KL_ATTEST_SUBJECT: "what is to be attested cannot be found",
   KL_EXCEPTION_EXPIRED: "an exception has ended",

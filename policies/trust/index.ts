@@ -1,5 +1,6 @@
-export { advisoriesType, feedSubject } from "./advisories/feeds.ts";
+export { advisoriesType, feedSubject, type OpenFeed, openFeed } from "./advisories/feeds.ts";
 export { revocationsType } from "./advisories/revocations.ts";
+export { checkCall, given } from "./border.ts";
 export { bundleMediaType, createBundle, payloadType } from "./create.ts";
 export { contentsOf } from "./judge/contents.ts";
 export { describeBundle } from "./judge/describe.ts";

@@ -6,6 +6,7 @@ import type { Namespace } from "../admin.ts";
 import type { Context } from "../context.ts";
 import type { Publisher } from "../publish/publish.ts";
 import { storeManifest } from "../publish/store-manifest.ts";
+import { findVersion } from "../review/states.ts";
 import { algorithmOf, type ContentDigest, contentDigest, isContentDigest } from "../store/digests.ts";
 import type { ManifestRow } from "../store/records.ts";
 import { requireDeletion } from "./blobs.ts";
@@ -34,7 +35,7 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
       const owner = requireRead(request.principal, await records.namespace(namespace));
       const { reference } = request.params;
       const byDigest = isContentDigest(reference);
-      const digest = byDigest ? reference : await resolve(owner, repository, reference);
+      const digest = byDigest ? reference : await resolve(request, owner, repository, reference);
       const row = digest === undefined ? undefined : await records.manifest(repository, digest);
       if (row?.visible === -1) quarantined(`${repository} ${reference}`);
       // Some clients send what they have only after a 401; they shall find what they pushed.
@@ -79,12 +80,17 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
       const digest = contentDigest(bytes, byDigest ? algorithmOf(digestParameter(reference)) : "sha256");
       if (byDigest && digest !== reference) digestMismatch(reference, digest);
       const mediaType = (request.headers["content-type"] ?? "").split(";")[0]!.trim();
+      let staged = false;
       const row = await inTurn(repository, async () => {
         const publishes = may(request.principal, "publish", repository);
         if (tags.length > 0 && !publishes) requireAction(request.principal, "publish", repository);
-        const stored = await storeManifest(context, { repository, owner, digest, mediaType, bytes, publishes, actor });
+        const administers = may(request.principal, "administer", repository);
+        const put = { repository, owner, digest, mediaType, bytes, publishes, administers, actor };
+        const stored = await storeManifest(context, put);
         try {
-          for (const tag of tags) await putTag(request, owner, stored.row, tag, { tokenId, actor });
+          for (const tag of tags) {
+            if ((await putTag(request, owner, stored.row, tag, { tokenId, actor })) === "staged") staged = true;
+          }
         } catch (error) {
           // A refused tag leaves nothing behind that was not there before.
           if (stored.added) await records.removeUnpublished(repository, digest);
@@ -99,6 +105,8 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
           "docker-content-digest": digest,
           ...(row.subject === null ? {} : { "oci-subject": row.subject }),
           ...(byDigest && tags.length > 0 ? { "oci-tag": tags } : {}),
+          // The specification knows no answer but 201; who cares can see that nobody else sees it yet.
+          ...(staged ? { "kernlock-state": "staged" } : {}),
         })
         .send();
     },
@@ -141,11 +149,16 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
     );
   }
 
-  async function resolve(owner: Namespace, repository: string, tag: string): Promise<ContentDigest | undefined> {
+  async function resolve(
+    { principal }: FastifyRequest,
+    owner: Namespace,
+    repository: string,
+    tag: string,
+  ): Promise<ContentDigest | undefined> {
     if (owner.kind === "artifacts") return records.tag(repository, tag);
-    const row = await records.version(repository, tag);
-    if (row?.state === "quarantined") quarantined(`${repository} ${tag}`);
-    return row?.digest;
+    const version = await findVersion(records, principal, repository, tag);
+    if (version?.withheld === true) quarantined(`${repository} ${tag}`);
+    return version?.found.digest;
   }
 
   async function putTag(
@@ -154,13 +167,12 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
     row: ManifestRow,
     tag: string,
     by: { tokenId: string; actor: string },
-  ): Promise<void> {
+  ): Promise<"published" | "same" | "staged"> {
     const { repository } = row;
     requireAction(request.principal, "publish", repository);
     if (owner.kind === "kernels") {
-      const { tokenId, actor } = by;
-      await publisher.publish({ repository, namespace: owner.name, version: tag, index: row, tokenId, actor });
-      return;
+      const review = owner.review === "required" ? ({ review: "ask" } as const) : {};
+      return publisher.publish({ repository, namespace: owner.name, version: tag, index: row, ...by, ...review });
     }
     const at = context.now().toISOString();
     await records.putTag(repository, tag, row.digest, at, {
@@ -170,6 +182,7 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
       subject: `${repository}:${tag}`,
       details: { digest: row.digest },
     });
+    return "published";
   }
 }
 

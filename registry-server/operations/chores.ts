@@ -1,15 +1,17 @@
 /** What a server does by itself from time to time. */
 import type { FastifyBaseLogger } from "fastify";
+import { refreshFeeds } from "../publish/feeds.ts";
+import type { OperatorPolicy } from "../publish/policies.ts";
 import { collectGarbage, type Parts } from "./maintenance.ts";
 import type { Metrics } from "./metrics.ts";
 
 const forgetEveryMs = 3600_000;
 
 export function startChores(
-  parts: Parts,
+  parts: Parts & { readonly operator: OperatorPolicy | undefined },
   metrics: Metrics,
   log: FastifyBaseLogger,
-  options: { gcEverySeconds?: number; gcGraceSeconds?: number },
+  options: { feedsEverySeconds: number; gcEverySeconds?: number; gcGraceSeconds?: number },
 ): { stop(): Promise<void> } {
   let running: Promise<unknown> = Promise.resolve();
   const every = (ms: number, what: string, work: () => Promise<unknown>) =>
@@ -20,6 +22,17 @@ export function startChores(
   const timers = [
     every(forgetEveryMs, "forgetting expired tokens", () => parts.records.forgetExpired(parts.now().toISOString())),
   ];
+  if (options.feedsEverySeconds > 0) {
+    const look = async () => {
+      for (const { namespace, id, outcome, sequence, problem } of await refreshFeeds(parts)) {
+        metrics.count("kernlock_feed_refreshes_total", { outcome });
+        if (outcome === "failed") log.warn({ namespace, feed: id, problem }, "a feed was not renewed");
+        if (outcome === "taken") log.info({ namespace, feed: id, sequence }, "took a new number of a feed");
+      }
+    };
+    timers.push(every(options.feedsEverySeconds * 1000, "renewing feeds", look));
+    running = running.then(look).catch((error: Error) => log.error({ err: error }, "renewing feeds failed"));
+  }
   if (options.gcEverySeconds !== undefined) {
     timers.push(
       every(options.gcEverySeconds * 1000, "garbage collection", async () => {

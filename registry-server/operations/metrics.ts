@@ -18,6 +18,7 @@ const counters = {
   kernlock_download_bytes_total: "Bytes of blobs sent, by this node itself.",
   kernlock_gc_freed_blobs_total: "Blobs that garbage collection removed.",
   kernlock_damaged_blobs_total: "Blobs found damaged.",
+  kernlock_feed_refreshes_total: "Looks at feeds of policies, by outcome.",
 } as const;
 export type CounterName = keyof typeof counters;
 

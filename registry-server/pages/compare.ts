@@ -1,10 +1,10 @@
 /** What changed from one version to another. */
 import type { VariantDocument, VersionDocument } from "../publish/documents.ts";
+import { type TrustChange, trustChanges } from "../publish/trust-changes.ts";
 import type { ListedVersion } from "../store/records.ts";
 import { type Html, html } from "./html.ts";
 import { bytes, counted, digest, link, name } from "./layout.ts";
 import { cellsOf } from "./matrix.ts";
-import { type TrustChange, trustChanges } from "./trust-changes.ts";
 import { compareForm } from "./versions.ts";
 
 export type Change = "added" | "removed" | "changed" | "same";

@@ -1,9 +1,9 @@
 /** Who verified what, when, with which key; and how to do it again without asking anybody. */
 import type { AcceptedStatement, Policy, Requirement } from "@kernlock/policies/trust";
+import type { TrustChange } from "../publish/trust-changes.ts";
 import { type Html, html } from "./html.ts";
 import { date, digest, link } from "./layout.ts";
 import { type Shown, versionPath } from "./subject.ts";
-import type { TrustChange } from "./trust-changes.ts";
 
 /** `policy` is the namespace's as it is today; it names the keys. */
 export function provenanceBody(

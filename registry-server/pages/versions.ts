@@ -1,8 +1,10 @@
 /** All versions of a kernel, with their states and with a mark where trust changed hands. */
+
+import type { TrustChange } from "../publish/trust-changes.ts";
+import { standings } from "../review/states.ts";
 import type { ListedVersion } from "../store/records.ts";
 import { type Html, html, trusted } from "./html.ts";
 import { counted, date, digest, name } from "./layout.ts";
-import type { TrustChange } from "./trust-changes.ts";
 
 export const versionsPerPage = 50;
 
@@ -32,7 +34,7 @@ ${compareForm(kernel, all)}
 <tbody>${lines.map(
     (line) => html`
 <tr><th scope="row"><a href="/kernels/${kernel}/${line.version}">${line.version}</a></th><td class="prose">${state(line, latest)}</td><td class="prose">${trust(line)}</td><td>${date(line.publishedAt)}</td><td>${digest(line.digest)}</td><td>${
-      line.before === undefined || line.state === "quarantined"
+      line.before === undefined || standings[line.state].opens === "nobody"
         ? "–"
         : html`<a href="/kernels/${kernel}/compare?from=${line.before}&amp;to=${line.version}">from ${line.before}</a>`
     }</td></tr>`,
@@ -55,13 +57,17 @@ function state(line: VersionLine, latest: string): Html {
       return html`<span class="no">yanked</span>${why}`;
     case "quarantined":
       return html`<span class="no">quarantined</span>${why}`;
+    case "staged":
+      return html`<span class="maybe">waits for review</span>`;
+    case "rejected":
+      return html`<span class="no">rejected</span>${why}`;
     case "ok":
       return line.version === latest ? html`<span class="yes">latest</span>` : html`offered`;
   }
 }
 
 function trust(line: VersionLine): Html {
-  if (line.state === "quarantined") return html`–`;
+  if (standings[line.state].opens === "nobody") return html`–`;
   if (line.before === undefined) return html`no earlier one`;
   return line.changes.length === 0
     ? html`as ${line.before}`
@@ -70,7 +76,7 @@ function trust(line: VersionLine): Html {
 
 /** Nothing when there are no two versions to choose; what is in quarantine is not compared. */
 export function compareForm(kernel: string, all: readonly ListedVersion[], from?: string, to?: string): Html | null {
-  const versions = all.filter((v) => v.state !== "quarantined").map((v) => v.version);
+  const versions = all.filter((v) => standings[v.state].opens !== "nobody").map((v) => v.version);
   if (versions.length < 2) return null;
   const options = (current: string) =>
     versions.map((version) => html`<option${version === current ? trusted(" selected") : null}>${version}</option>`);

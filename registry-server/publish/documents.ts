@@ -2,11 +2,12 @@
 import { type Digest, digestOf, isTested, mediaTypes, type Variant } from "@kernlock/kernels/format";
 import type { ElfFacts } from "@kernlock/kernels/inspect";
 import type { KernelIndex } from "@kernlock/kernels/oci";
-import type { AcceptedStatement, Requirement, Verdict } from "@kernlock/policies/trust";
+import type { AcceptedStatement, Requirement, Verdict, Waiver } from "@kernlock/policies/trust";
 import semver from "semver";
 import type { NewVersion } from "../store/records.ts";
 import { cardText, renderCard } from "./card.ts";
 import type { PublishedVariant, PublishRequest } from "./publish.ts";
+import { type TrustChange, trustChanges } from "./trust-changes.ts";
 
 /** Body of `GET /api/v1/kernels/<namespace>/<name>/<version>`. */
 export interface VersionDocument {
@@ -29,6 +30,12 @@ export interface VersionDocument {
   readonly variants: readonly VariantDocument[];
   /** Why the registry let it in, at the time it was published. */
   readonly verdict: Requirement;
+  /** Only where a signed order let it in. */
+  readonly mode?: "break-glass";
+  /** Exceptions and orders without which it would have been refused; absent where there were none. */
+  readonly waivers?: readonly Waiver[];
+  /** How trust differs from the next lower version at the time; absent where it does not. */
+  readonly trust_changes?: { readonly since: string; readonly changes: readonly TrustChange[] };
 }
 
 export interface VariantDocument {
@@ -81,11 +88,13 @@ export function renderVersion(published: {
   readonly verdict: Verdict;
   readonly publishedAt: string;
   readonly card: string;
-}): { document: string; card: string; kernel: NewVersion["kernel"] } {
-  const { request, index, variants, verdict, publishedAt } = published;
+  /** The next lower version that is offered. */
+  readonly before: VersionDocument | undefined;
+}): { document: VersionDocument; card: string; kernel: NewVersion["kernel"] } {
+  const { request, index, variants, verdict, publishedAt, before } = published;
   const signersOf = (subject: Digest) =>
     distinct(verdict.accepted.filter((s) => s.subject === subject).map((s) => s.signer));
-  const document: VersionDocument = {
+  const plain: VersionDocument = {
     schema: "kernlock.registry.version/v1",
     name: index.name,
     version: index.version,
@@ -113,10 +122,17 @@ export function renderVersion(published: {
       binaries,
     })),
     verdict: verdict.tree,
+    ...(verdict.mode === "break-glass" ? { mode: verdict.mode } : {}),
+    ...(verdict.waivers.length === 0 ? {} : { waivers: verdict.waivers }),
   };
+  const changes = before === undefined ? [] : trustChanges(before, plain);
+  const document: VersionDocument =
+    before === undefined || changes.length === 0
+      ? plain
+      : { ...plain, trust_changes: { since: before.version, changes } };
   const card = renderCard(published.card);
   return {
-    document: JSON.stringify(document),
+    document,
     card,
     kernel(others) {
       if (latestOf([...others, index.version]) !== index.version) return null;

@@ -22,20 +22,22 @@ import {
   parseVariantManifest,
 } from "@kernlock/kernels/oci";
 import {
-  assertAllowed,
+  auditBases,
   contentsOf,
   type Evidence,
   judge,
   type KernelFacts,
   type Policy,
-  parsePolicy,
   type Verdict,
 } from "@kernlock/policies/trust";
+import semver from "semver";
 import type { Context } from "../context.ts";
 import type { ContentDigest } from "../store/digests.ts";
-import type { ManifestRow } from "../store/records.ts";
-import { type BinaryFacts, binaryFacts, renderVersion } from "./documents.ts";
-import { requireBlobs } from "./store-manifest.ts";
+import type { Decision, ManifestRow, ReviewRow } from "../store/records.ts";
+import { type BinaryFacts, binaryFacts, renderVersion, type VersionDocument } from "./documents.ts";
+import { readJudges } from "./policies.ts";
+import { assertPublishable } from "./refusal.ts";
+import { maxBundleBytes, maxBundles, requireBlobs } from "./store-manifest.ts";
 
 export interface PublishRequest {
   readonly repository: string;
@@ -46,6 +48,8 @@ export interface PublishRequest {
   readonly tokenId: string;
   /** As in the audit log. */
   readonly actor: string;
+  /** `ask`: it is staged until somebody else decides. A decision is the approval of what was staged; it is judged again. */
+  readonly review?: "ask" | Decision;
 }
 
 export interface PublishedVariant {
@@ -56,16 +60,29 @@ export interface PublishedVariant {
   readonly binaries: readonly BinaryFacts[];
 }
 
+interface ReadVariant extends PublishedVariant {
+  /** Its manifest, and what that names. */
+  readonly reached: readonly ContentDigest[];
+  /** Bytes of its payloads. */
+  readonly inspected: number;
+}
+
 export interface Publisher {
   /** "same" when this version stands with these bytes already. Throws what refused it. */
-  publish(request: PublishRequest): Promise<"published" | "same">;
+  publish(request: PublishRequest): Promise<"published" | "same" | "staged">;
 }
 
 const sharedObjectExports = ["kl_get_api"];
 const allowedLibraries = ["libc.so.6", "libm.so.6"];
-const maxBundleBytes = 4 << 20;
-const maxBundles = 200;
 const maxPayloadBytes = 1 << 30;
+/** Of the whole version, all variants together. */
+const maxInspectedBytes = 4 * 2 ** 30;
+const maxConfigBytes = 1 << 20;
+const maxCardBytes = 1 << 20;
+/** Manifests of this and of earlier versions on which bundles are looked for. */
+const maxSubjects = 512;
+/** How often a publish is judged anew because its policy or evidence changed meanwhile. */
+const maxJudgements = 5;
 
 export function createPublisher(context: Context): Publisher {
   const { records } = context;
@@ -77,53 +94,103 @@ export function createPublisher(context: Context): Publisher {
 
       const index = readIndex(request);
       const digest = digestOf(row.bytes);
-      const variants = [];
-      const reached = new Set<ContentDigest>([row.digest]);
-      for (const entry of index.variants) {
-        const variant = await readVariant(request, index, entry);
-        variants.push(variant);
-        reached.add(variant.manifest);
-        reached.add(variant.config);
-        for (const file of variant.variant.files) reached.add(file.digest);
-      }
-      const evidence = await readEvidence(repository, [digest, ...variants.map((v) => v.manifest)], reached);
-      const verdict = await decide(request, index, digest, variants, evidence);
-
-      const publishedAt = context.now().toISOString();
+      const variants: ReadVariant[] = [];
+      for (const entry of index.variants) variants.push(await readVariant(request, index, entry, variants));
+      const subjects = [digest, ...variants.map((v) => v.manifest)];
       const card = await readCard(variants);
-      const rendered = renderVersion({ request, index, variants, verdict, publishedAt, card });
-      const committed = await records.commitVersion(
-        {
-          version: {
-            repository,
-            version,
-            digest: row.digest,
-            publishedAt,
-            tokenId: request.tokenId,
-            verdict: JSON.stringify(verdict.tree),
-            document: rendered.document,
-            card: rendered.card,
+      for (let judgement = 1; judgement <= maxJudgements; judgement++) {
+        const { policy, stamp } = await readJudges(context, request.namespace);
+        const own = await readEvidence(repository, subjects);
+        const evidence = [...own.evidence, ...(await readBases(repository, subjects, own.evidence, policy))];
+        const verdict = decide(policy, index, digest, variants, evidence);
+
+        const publishedAt = context.now().toISOString();
+        const before = await lowerVersion(repository, version);
+        const rendered = renderVersion({ request, index, variants, verdict, publishedAt, card, before });
+        const content = [...new Set([row.digest, ...variants.flatMap((v) => v.reached), ...own.reached])];
+        if (request.review === "ask") return stage(request, rendered, content, publishedAt);
+        const outcome = await records.commitVersion(
+          {
+            version: {
+              repository,
+              version,
+              digest: row.digest,
+              publishedAt,
+              tokenId: request.tokenId,
+              verdict: JSON.stringify(verdict.tree),
+              document: JSON.stringify(rendered.document),
+              card: rendered.card,
+            },
+            content,
+            kernel: rendered.kernel,
+            ...(request.review === undefined ? {} : { approval: request.review }),
+            judged: { namespace: request.namespace, stamp, subjects, bundles: own.referrers },
           },
-          content: [...reached],
-          kernel: rendered.kernel,
-        },
-        {
-          at: publishedAt,
-          actor: request.actor,
-          action: "version.publish",
-          subject: `${repository}@${version}`,
-          details: { digest: row.digest, signers: [...new Set(verdict.accepted.map((s) => s.signer))].sort() },
-        },
-      );
-      if (committed) context.metrics.count("kernlock_publishes_total");
-      // Somebody else was faster: their row decides.
-      return committed ? "published" : ((await settle(request)) ?? "same");
+          {
+            at: publishedAt,
+            actor: request.actor,
+            action: request.review === undefined ? "version.publish" : "version.approve",
+            subject: `${repository}@${version}`,
+            details: {
+              digest: row.digest,
+              signers: rendered.document.signers,
+              ...(verdict.mode === "enforce" ? {} : { mode: verdict.mode }),
+              ...(verdict.waivers.length === 0 ? {} : { waivers: verdict.waivers }),
+              ...(rendered.document.trust_changes === undefined
+                ? {}
+                : { trust_changes: rendered.document.trust_changes }),
+            },
+          },
+        );
+        if (outcome === "changed") continue;
+        if (outcome === "committed") context.metrics.count("kernlock_publishes_total");
+        // Somebody else was faster: their row decides.
+        return outcome === "committed" ? "published" : ((await settle(request)) ?? "same");
+      }
+      return fail("KL_REGISTRY_UNSETTLED", "What this version is judged by keeps changing.", {
+        remedy: "Try again when no more evidence is being attached to it.",
+      });
     },
   };
 
-  async function settle({ repository, version, index }: PublishRequest): Promise<"same" | undefined> {
+  async function stage(
+    request: PublishRequest,
+    { document, card }: ReturnType<typeof renderVersion>,
+    content: readonly ContentDigest[],
+    at: string,
+  ): Promise<"staged" | "same"> {
+    const { repository, version, index, actor } = request;
+    const { digest } = index;
+    const row = { repository, version, digest, askedAt: at, askedBy: actor, document: JSON.stringify(document), card };
+    const audit = {
+      at,
+      actor,
+      action: "version.stage",
+      subject: `${repository}@${version}`,
+      details: { digest, signers: document.signers },
+    };
+    const staged = await records.stageVersion(row, content, audit);
+    return staged ? "staged" : ((await settle(request)) ?? "same");
+  }
+
+  async function settle({
+    repository,
+    version,
+    index,
+    review,
+  }: PublishRequest): Promise<"same" | "staged" | undefined> {
     const existing = await records.version(repository, version);
-    if (existing === undefined) return undefined;
+    if (existing === undefined) {
+      const waiting = await records.review(repository, version);
+      const approves = review !== undefined && review !== "ask";
+      if (waiting === undefined || waiting.state === "approved" || approves) return undefined;
+      if (waiting.state === "rejected") return rejectedBefore(waiting);
+      if (waiting.digest === index.digest) return "staged";
+      return fail("KL_REGISTRY_VERSION_EXISTS", `${repository} ${version} waits for its review, with other bytes.`, {
+        remedy: "Have it rejected, and publish a new version.",
+        details: { repository, version, digest: waiting.digest },
+      });
+    }
     if (existing.digest === index.digest) return "same";
     return fail("KL_REGISTRY_VERSION_EXISTS", `${repository} ${version} is published, with other bytes.`, {
       remedy: "Versions never change; publish a new one.",
@@ -153,7 +220,12 @@ export function createPublisher(context: Context): Publisher {
     return index;
   }
 
-  async function readVariant(request: PublishRequest, index: KernelIndex, entry: KernelIndex["variants"][number]) {
+  async function readVariant(
+    request: PublishRequest,
+    index: KernelIndex,
+    entry: KernelIndex["variants"][number],
+    earlier: readonly ReadVariant[],
+  ): Promise<ReadVariant> {
     const { repository } = request;
     const row = await records.manifest(repository, entry.manifest.digest);
     if (row?.bytes.byteLength !== entry.manifest.size || row.mediaType !== mediaTypes.manifest) {
@@ -164,9 +236,11 @@ export function createPublisher(context: Context): Publisher {
     }
     const manifest = parseVariantManifest(row.bytes);
     await requireBlobs(context, repository, [manifest.config, ...manifest.files]);
-    const variant = parseVariant(await readChecked(manifest.config.digest));
+    const variant = parseVariant(await readChecked(manifest.config.digest, maxConfigBytes));
     checkVariantManifest(manifest, variant, { name: index.name, version: index.version, variant: entry.variant });
     const binaries: BinaryFacts[] = [];
+    let inspected = earlier.reduce((sum, { inspected: bytes }) => sum + bytes, 0);
+    const before = inspected;
     for (const file of payloadFiles(variant)) {
       if (file.size > maxPayloadBytes) {
         fail("KL_REGISTRY_BLOB_TOO_LARGE", `The payload "${file.path}" is too large to be inspected.`, {
@@ -174,7 +248,14 @@ export function createPublisher(context: Context): Publisher {
           details: { path: file.path, limit: maxPayloadBytes },
         });
       }
-      const bytes = await readChecked(file.digest);
+      inspected += file.size;
+      if (inspected > maxInspectedBytes) {
+        fail("KL_REGISTRY_BLOB_TOO_LARGE", "The payloads of this version are too large together to be inspected.", {
+          remedy: "Publish fewer variants at once.",
+          details: { limit: maxInspectedBytes },
+        });
+      }
+      const bytes = await readChecked(file.digest, maxPayloadBytes);
       const elf = file.kind === "shared-object" ? inspectElf(bytes) : undefined;
       if (elf !== undefined) {
         checkSharedObject(elf, {
@@ -190,9 +271,10 @@ export function createPublisher(context: Context): Publisher {
       key: entry.variant,
       manifest: entry.manifest.digest,
       manifestSize: row.bytes.byteLength,
-      config: manifest.config.digest,
       variant,
       binaries,
+      reached: [entry.manifest.digest, manifest.config.digest, ...variant.files.map((file) => file.digest)],
+      inspected: inspected - before,
     };
   }
 
@@ -200,40 +282,67 @@ export function createPublisher(context: Context): Publisher {
   async function readEvidence(
     repository: string,
     subjects: readonly Digest[],
-    reached: Set<ContentDigest>,
-  ): Promise<Evidence[]> {
+  ): Promise<{ evidence: Evidence[]; referrers: ContentDigest[]; reached: ContentDigest[] }> {
     const evidence: Evidence[] = [];
+    const referrers: ContentDigest[] = [];
+    const reached: ContentDigest[] = [];
     for (const subject of subjects) {
-      for (const row of await records.referrers(repository, subject)) {
-        if (row.artifactType !== mediaTypes.bundle) continue;
-        if (evidence.length >= maxBundles) {
-          fail("KL_REGISTRY_MANIFEST_INVALID", `More than ${maxBundles} bundles are attached to this version.`, {
-            remedy: "Attach one bundle a statement.",
-          });
-        }
+      for (const row of await records.bundlesOn(repository, subject, maxBundles + 1)) {
         const { bundle } = parseBundleManifest(row.bytes);
-        if (bundle.size > maxBundleBytes) {
-          fail("KL_REGISTRY_BLOB_TOO_LARGE", `A bundle may have ${maxBundleBytes} bytes at most.`, {
-            remedy: "Attach one statement a bundle.",
-          });
-        }
-        evidence.push({ subject, bundle: await readChecked(bundle.digest) });
-        reached.add(row.digest);
-        reached.add(bundle.digest);
-        // The config of every bundle's manifest.
-        reached.add(emptyConfigBlob.digest);
+        evidence.push({ subject, bundle: await readChecked(bundle.digest, maxBundleBytes) });
+        referrers.push(row.digest);
+        // Also the config of every bundle's manifest.
+        reached.push(row.digest, bundle.digest, emptyConfigBlob.digest);
+      }
+      if (evidence.filter((item) => item.subject === subject).length > maxBundles) {
+        fail("KL_REGISTRY_BUNDLES_FULL", `More than ${maxBundles} bundles are attached to one manifest.`, {
+          remedy: "Attach one bundle a statement, and every statement once.",
+          details: { subject, limit: maxBundles },
+        });
       }
     }
-    return evidence;
+    return { evidence, referrers, reached };
   }
 
-  async function decide(
-    request: PublishRequest,
+  /** What is attached to the earlier versions to which delta audits lead, as far as those are published here. */
+  async function readBases(
+    repository: string,
+    subjects: readonly Digest[],
+    own: readonly Evidence[],
+    policy: Policy,
+  ): Promise<Evidence[]> {
+    const asked = new Set<Digest>(subjects);
+    const bases: Evidence[] = [];
+    for (;;) {
+      const wanted = auditBases({ policy, evidence: [...own, ...bases], now: context.now() }).filter(
+        (digest) => !asked.has(digest),
+      );
+      if (wanted.length === 0) return bases;
+      if (asked.size + wanted.length > maxSubjects) {
+        fail("KL_REGISTRY_BUNDLES_FULL", `The delta audits lead to more than ${maxSubjects} manifests.`, {
+          remedy: "Audit the whole again.",
+          details: { limit: maxSubjects },
+        });
+      }
+      for (const digest of wanted) {
+        asked.add(digest);
+        if ((await records.manifest(repository, digest))?.visible !== 1) continue;
+        for (const row of await records.bundlesOn(repository, digest, maxBundles)) {
+          if (row.visible !== 1) continue;
+          const { bundle } = parseBundleManifest(row.bytes);
+          bases.push({ subject: digest, bundle: await readChecked(bundle.digest, maxBundleBytes) });
+        }
+      }
+    }
+  }
+
+  function decide(
+    policy: Policy,
     index: KernelIndex,
     digest: Digest,
     variants: readonly PublishedVariant[],
     evidence: readonly Evidence[],
-  ): Promise<Verdict> {
+  ): Verdict {
     const kernel: KernelFacts = {
       name: index.name,
       version: index.version,
@@ -242,26 +351,38 @@ export function createPublisher(context: Context): Publisher {
       license: index.licenses,
       variants: variants.map(({ key, manifest, variant }) => ({ key, manifest, contents: contentsOf(variant) })),
     };
-    const own = parsePolicy((await records.namespace(request.namespace))!.policy);
-    const policies: Policy[] = context.policy === undefined ? [own] : [context.policy, own];
-    let verdict: Verdict | undefined;
-    for (const policy of policies) {
-      verdict = judge({ policy, kernel, evidence, now: context.now() });
-      assertAllowed(verdict, kernel);
-    }
-    return verdict!;
+    const verdict = judge({ policy, kernel, evidence, now: context.now() });
+    assertPublishable(verdict, kernel);
+    return verdict;
+  }
+
+  /** The next lower version, as the pages compare them. */
+  async function lowerVersion(repository: string, version: string): Promise<VersionDocument | undefined> {
+    const offered = (await records.versions(repository)).filter(({ state }) => state !== "quarantined");
+    const [lower] = semver.rsort(offered.map((row) => row.version).filter((other) => semver.lt(other, version)));
+    const row = lower === undefined ? undefined : await records.version(repository, lower);
+    return row === undefined ? undefined : (JSON.parse(row.document) as VersionDocument);
   }
 
   async function readCard(variants: readonly PublishedVariant[]): Promise<string> {
     for (const { variant } of variants) {
       const file = variant.files.find((f) => f.kind === "card");
-      if (file !== undefined && file.size <= 1 << 20) return (await readChecked(file.digest)).toString("utf8");
+      if (file !== undefined && file.size <= maxCardBytes) {
+        return (await readChecked(file.digest, maxCardBytes)).toString("utf8");
+      }
     }
     return "";
   }
 
   /** A blob's bytes, hashed again: the judgement must be about what will be served. */
-  async function readChecked(digest: Digest): Promise<Buffer> {
+  async function readChecked(digest: Digest, most: number): Promise<Buffer> {
+    const size = await context.blobs.size(digest);
+    if (size !== undefined && size > most) {
+      fail("KL_REGISTRY_BLOB_TOO_LARGE", `The blob ${digest} has more than the ${most} bytes that it may have here.`, {
+        remedy: "Publish smaller documents; docs/registry-api.md says how large each may be.",
+        details: { digest, limit: most },
+      });
+    }
     const bytes = await context.blobs.readAll(digest);
     if (digestOf(bytes) !== digest) {
       fail("KL_REGISTRY_INTERNAL", `The stored bytes of ${digest} are damaged.`, {
@@ -271,4 +392,12 @@ export function createPublisher(context: Context): Publisher {
     }
     return bytes;
   }
+}
+
+/** Whoever looked at a version and said no must not find other bytes under its name later. */
+function rejectedBefore({ repository, version, reason }: ReviewRow): never {
+  return fail("KL_REGISTRY_VERSION_REJECTED", `${repository} ${version} was reviewed and rejected.`, {
+    remedy: "Publish a new version.",
+    details: { repository, version, reason },
+  });
 }

@@ -4,6 +4,7 @@
  */
 import { fail, mediaTypes, parseStrictJson } from "@kernlock/kernels/format";
 import { parseBundleManifest } from "@kernlock/kernels/oci";
+import { describeBundle } from "@kernlock/policies/trust";
 import { z } from "zod";
 import type { Namespace } from "../admin.ts";
 import type { Context } from "../context.ts";
@@ -17,6 +18,11 @@ const descriptor = z.object({
 });
 const annotations = z.record(z.string(), z.string()).optional();
 const maxEntries = 1000;
+/** Bundles on one manifest: no more than a client that locks is ready to read. */
+export const maxBundles = 64;
+export const maxBundleBytes = 4 << 20;
+/** Of those, by one token once the manifest is published: nobody alone can leave no room for the others. */
+const maxBundlesOfOne = 32;
 const kernelShape = z.discriminatedUnion("mediaType", [
   z.object({
     schemaVersion: z.literal(2),
@@ -58,6 +64,7 @@ export interface ManifestPut {
   readonly bytes: Buffer;
   /** Whether the one who puts may publish; who may not can only attach bundles to what is published. */
   readonly publishes: boolean;
+  readonly administers: boolean;
   readonly actor: string;
 }
 
@@ -74,10 +81,17 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
   const subject = manifest.subject?.digest ?? null;
   const artifactType = manifest.artifactType ?? manifest.config?.mediaType ?? null;
   const isBundle = artifactType === mediaTypes.bundle;
-  if (isBundle && put.owner.kind === "kernels") parseBundleManifest(put.bytes);
+  const attached = isBundle && put.owner.kind === "kernels" ? await readAttached(context, put.bytes) : undefined;
   // A bundle that speaks about something published is public with its arrival; everything else waits for a version.
   const aboutPublished = subject !== null && (await records.manifest(repository, subject))?.visible === 1;
   const attests = isBundle && aboutPublished;
+  // Or anybody who may attach could make any blob of the repository public, or fill the place of statements.
+  if (attests && attached !== undefined && !attached.includes(subject)) {
+    fail("KL_REGISTRY_BUNDLE_SUBJECT", "The bundle is no statement about the manifest that it is attached to.", {
+      remedy: "Attach it to what it is about.",
+      details: { subject, about: attached },
+    });
+  }
   if (!put.publishes && !attests) {
     fail("KL_REGISTRY_TOKEN_SCOPE", "The token may only attach signed bundles to what is published.", {
       remedy: "Put a manifest of the bundle's type whose subject is a published version or variant.",
@@ -95,19 +109,52 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
     visible: put.owner.kind === "artifacts" || attests ? 1 : 0,
   };
   const at = context.now().toISOString();
-  const { added, missing } = await records.addManifest(
+  const { actor } = put;
+  const entry = { at, actor, action: "bundle.attach", subject: `${repository}@${subject}`, details: { digest } };
+  const { added, missing, full } = await records.addManifest(
     row,
     {
       blobs: blobs.map((blob) => blob.digest),
       manifests: (manifest.manifests ?? []).map((child) => child.digest),
     },
-    at,
-    attests
-      ? { at, actor: put.actor, action: "bundle.attach", subject: `${repository}@${subject}`, details: { digest } }
-      : undefined,
+    {
+      ...{ at, by: actor },
+      ...(attached === undefined || subject === null
+        ? {}
+        : {
+            attach: {
+              audit: entry,
+              mostOnSubject: maxBundles,
+              mostByActor: put.administers ? maxBundles : maxBundlesOfOne,
+            },
+          }),
+    },
   );
+  if (full !== undefined) {
+    const whose = full === "actor" ? "with this token " : "";
+    fail("KL_REGISTRY_BUNDLES_FULL", `No further bundle is taken ${whose}for this manifest.`, {
+      remedy: "Attach every statement once; if those that are there are of no use, ask the registry's operator.",
+      details: { subject, limit: full === "actor" ? maxBundlesOfOne : maxBundles },
+    });
+  }
   if (missing !== undefined) incomplete(`The manifest names ${missing}, which this repository does not have.`, missing);
   return { row: (await records.manifest(repository, digest)) ?? row, added };
+}
+
+/** Which manifests an attached bundle says that it is about. What is no bundle cannot be attached. */
+async function readAttached({ blobs }: Context, manifest: Buffer): Promise<readonly string[]> {
+  const { bundle } = parseBundleManifest(manifest);
+  if (bundle.size > maxBundleBytes) {
+    fail("KL_REGISTRY_BLOB_TOO_LARGE", `A bundle may have ${maxBundleBytes} bytes at most.`, {
+      remedy: "Attach one statement a bundle.",
+    });
+  }
+  const said = describeBundle(await blobs.readAll(bundle.digest));
+  if (said !== null) return said.subjects;
+  return fail("KL_REGISTRY_BUNDLE_SUBJECT", "What is to be attached is no Sigstore bundle with a statement in it.", {
+    remedy: "Attach bundles as `kernlock attest` and `cosign attest` make them.",
+    details: { digest: bundle.digest },
+  });
 }
 
 /** Every blob must be in this repository, with the size its descriptor says. KL_REGISTRY_MANIFEST_INCOMPLETE. */

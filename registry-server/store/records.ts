@@ -5,17 +5,20 @@ import { collectionRecords } from "./records/collection.ts";
 import { contentRecords } from "./records/content.ts";
 import { peopleRecords } from "./records/people.ts";
 import { policyRecords } from "./records/policies.ts";
+import { reviewRecords } from "./records/review.ts";
 import { versionRecords } from "./records/versions.ts";
 import type { Sql } from "./sql.ts";
 
-export type { AuditEntry, AuditHead, AuditRow } from "./records/audit.ts";
+export type { AuditEntry, AuditFilter, AuditHead, AuditRow } from "./records/audit.ts";
 export type { BlobRow, ManifestRow } from "./records/content.ts";
 export type { AccountRow, Member, SessionRow } from "./records/people.ts";
 export type { ExceptionRow, FeedDocument, FeedRow } from "./records/policies.ts";
+export type { Decision, ReviewRow, ReviewState } from "./records/review.ts";
 export type {
   KernelRow,
   ListedVersion,
   NewVersion,
+  PublishedState,
   SearchText,
   VersionRow,
   VersionState,
@@ -30,6 +33,7 @@ export function createRecords(sql: Sql) {
     ...peopleRecords(sql),
     ...contentRecords(sql),
     ...versionRecords(sql),
+    ...reviewRecords(sql),
     ...auditRecords(sql),
     ...collectionRecords(sql),
     ...policyRecords(sql),

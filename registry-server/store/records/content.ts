@@ -1,4 +1,5 @@
 /** Blobs, manifests and moving tags of repositories, and what collection and checks ask about them. */
+import { mediaTypes } from "@kernlock/kernels/format";
 import type { ContentDigest } from "../digests.ts";
 import type { Queries, Sql } from "../sql.ts";
 import { type AuditEntry, appendAudit } from "./audit.ts";
@@ -28,6 +29,14 @@ export interface BlobRow {
 }
 
 const manifestColumns = `repository, digest, media_type as "mediaType", artifact_type as "artifactType", subject, annotations, bytes, visible`;
+
+/** A bundle that is put on something; how many of them there may be. */
+export interface Attachment {
+  readonly audit: AuditEntry;
+  readonly mostOnSubject: number;
+  /** By the same hand, once the subject is published. */
+  readonly mostByActor: number;
+}
 
 export function contentRecords(sql: Sql) {
   return {
@@ -110,31 +119,43 @@ export function contentRecords(sql: Sql) {
     markDamaged: (digest: string) => sql.run("update blob set state = 'damaged' where digest = ?", digest),
 
     /**
-     * Stores a manifest together with what it names. `missing` names a blob that went away since it was checked; then
-     * nothing is stored. A visible manifest makes its blobs visible.
+     * Stores a manifest together with what it names. `missing` names a blob that went away since it was checked, `full`
+     * says that its subject has no room for another bundle; then nothing is stored. A visible manifest makes its blobs
+     * visible. With `attach` it is a bundle that is visible if its subject is, at this very moment, and then written down.
      */
     addManifest: (
-      row: ManifestRow,
+      given: ManifestRow,
       names: { readonly blobs: readonly ContentDigest[]; readonly manifests: readonly ContentDigest[] },
-      createdAt: string,
-      audit?: AuditEntry,
-    ): Promise<{ added: boolean; missing?: ContentDigest }> =>
+      put: { readonly at: string; readonly by: string; readonly attach?: Attachment },
+    ): Promise<{ added: boolean; missing?: ContentDigest; full?: "subject" | "actor" }> =>
       sql.transaction(async (queries) => {
+        const { attach } = put;
+        const row = attach === undefined ? given : { ...given, visible: await visibleLikeSubject(queries, given) };
         for (const digest of names.blobs) {
-          const touched = await queries.run(
+          const here = await queries.one(
+            `select 1 as one from repository_blob r join blob b on b.digest = r.digest
+             where r.repository = ? and r.digest = ? and b.state = 'present'`,
+            row.repository,
+            digest,
+          );
+          if (here === undefined) return { added: false, missing: digest };
+        }
+        const full = attach === undefined ? undefined : await isFull(queries, row, put.by, attach);
+        if (full !== undefined) return { added: false, full };
+        for (const digest of names.blobs) {
+          await queries.run(
             `update repository_blob set touched_at = ?, visible = case when ? = 1 and visible = 0 then 1 else visible end
-             where repository = ? and digest = ? and exists
-               (select 1 from blob b where b.digest = repository_blob.digest and b.state = 'present')`,
-            createdAt,
+             where repository = ? and digest = ?`,
+            put.at,
             row.visible,
             row.repository,
             digest,
           );
-          if (touched === 0) return { added: false, missing: digest };
         }
         const added = await queries.run(
-          `insert into manifest (repository, digest, media_type, artifact_type, subject, annotations, bytes, visible, created_at)
-           values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`,
+          `insert into manifest
+             (repository, digest, media_type, artifact_type, subject, annotations, bytes, visible, created_at, put_by)
+           values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`,
           row.repository,
           row.digest,
           row.mediaType,
@@ -143,7 +164,8 @@ export function contentRecords(sql: Sql) {
           row.annotations,
           row.bytes,
           row.visible,
-          createdAt,
+          put.at,
+          put.by,
         );
         for (const digest of [...names.blobs, ...names.manifests]) {
           await queries.run(
@@ -166,7 +188,12 @@ export function contentRecords(sql: Sql) {
             );
           }
         }
-        if (added === 1 && audit !== undefined) await appendAudit(queries, audit);
+        if (row.visible === 1 && attach !== undefined) {
+          // It may have come before, while its subject was withheld.
+          const shown = "update manifest set visible = 1 where repository = ? and digest = ? and visible = 0";
+          const changed = (await queries.run(shown, row.repository, row.digest)) + added;
+          if (changed > 0) await appendAudit(queries, attach.audit);
+        }
         return { added: added === 1 };
       }),
     /** Only what nobody can see yet. */
@@ -204,6 +231,16 @@ export function contentRecords(sql: Sql) {
         `select ${manifestColumns} from manifest where repository = ? and subject = ? order by created_at, digest`,
         repository,
         subject,
+      ),
+    /** The bundles on a manifest, oldest first. */
+    bundlesOn: (repository: string, subject: string, limit: number) =>
+      sql.all<ManifestRow>(
+        `select ${manifestColumns} from manifest where repository = ? and subject = ? and artifact_type = ?
+         order by created_at, digest limit ?`,
+        repository,
+        subject,
+        mediaTypes.bundle,
+        limit,
       ),
     hasRepository: async (repository: string) =>
       (await sql.one("select 1 as one from manifest where repository = ? limit 1", repository)) !== undefined,
@@ -246,6 +283,34 @@ export function contentRecords(sql: Sql) {
         )
       ).map((row) => row.tag),
   };
+}
+
+/** A bundle that is here already needs no room. */
+async function isFull(
+  queries: Queries,
+  row: ManifestRow,
+  by: string,
+  { mostOnSubject, mostByActor }: Attachment,
+): Promise<"subject" | "actor" | undefined> {
+  const { repository, subject, digest } = row;
+  const there = await queries.all<{ digest: string; by: string | null }>(
+    `select digest, put_by as "by" from manifest where repository = ? and subject = ? and artifact_type = ?`,
+    repository,
+    subject,
+    mediaTypes.bundle,
+  );
+  if (there.some((other) => other.digest === digest)) return undefined;
+  if (there.length >= mostOnSubject) return "subject";
+  return row.visible === 1 && there.filter((other) => other.by === by).length >= mostByActor ? "actor" : undefined;
+}
+
+async function visibleLikeSubject(queries: Queries, { repository, subject }: ManifestRow): Promise<Visible> {
+  const found = await queries.one<{ visible: Visible }>(
+    "select visible from manifest where repository = ? and digest = ?",
+    repository,
+    subject,
+  );
+  return found?.visible === 1 ? 1 : 0;
 }
 
 async function forgetReferences(queries: Queries, repository: string, manifest: string): Promise<void> {

@@ -1,10 +1,15 @@
 /** Published versions, the kernels they belong to, and search. */
+import { mediaTypes } from "@kernlock/kernels/format";
 import type { ContentDigest } from "../digests.ts";
 import type { Queries, Sql } from "../sql.ts";
 import { type AuditEntry, appendAudit } from "./audit.ts";
+import { trustStampIn } from "./policies.ts";
+import { type Decision, settleReview, underReview } from "./review.ts";
 
 /** `yanked`: served to those who pin it, not offered to others. `quarantined`: withheld from everybody. */
-export type VersionState = "ok" | "yanked" | "quarantined";
+export type PublishedState = "ok" | "yanked" | "quarantined";
+/** `staged`: waits for a second person; `rejected`: did not pass. review/states.ts says who is shown what. */
+export type VersionState = PublishedState | "staged" | "rejected";
 
 export interface VersionRow {
   readonly repository: string;
@@ -51,6 +56,16 @@ export interface NewVersion {
   readonly content: readonly ContentDigest[];
   /** Decides, given the versions already offered, what the kernel's row and search text become; null leaves them. */
   readonly kernel: (others: readonly string[]) => { row: KernelRow; search: SearchText } | null;
+  /** Where it waited: who let it in. */
+  readonly approval?: Decision;
+  readonly judged: {
+    readonly namespace: string;
+    /** `trustStamp` from before the policies were read. */
+    readonly stamp: string;
+    readonly subjects: readonly ContentDigest[];
+    /** Manifests of the bundles on these subjects, those that the verdict is about. */
+    readonly bundles: readonly ContentDigest[];
+  };
 }
 
 const statusColumns = `state, state_reason as "stateReason", state_at as "stateAt"`;
@@ -96,13 +111,24 @@ export function versionRecords(sql: Sql) {
         reader,
         reader,
       ),
-    /** The commit point. False, and nothing written, when the version exists. */
-    commitVersion: (entry: NewVersion, audit: AuditEntry): Promise<boolean> =>
+    /**
+     * The commit point. Nothing is written when the version "exists", or when what it was judged by has "changed": then
+     * it has to be judged again.
+     */
+    commitVersion: (entry: NewVersion, audit: AuditEntry): Promise<"committed" | "exists" | "changed"> =>
       sql.transaction(async (queries) => {
         const v = entry.version;
-        const added = await queries.run(
+        const exists = "select 1 as one from version where repository = ? and version = ?";
+        if ((await queries.one(exists, v.repository, v.version)) !== undefined) return "exists";
+        if (!(await standsAsJudged(queries, entry))) return "changed";
+        const decided =
+          entry.approval === undefined
+            ? !(await underReview(queries, v.repository, v.version))
+            : await settleReview(queries, v, "approved", entry.approval);
+        if (!decided) return "exists";
+        await queries.run(
           `insert into version (repository, version, digest, published_at, token_id, verdict, document, card)
-           values (?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing`,
+           values (?, ?, ?, ?, ?, ?, ?, ?)`,
           v.repository,
           v.version,
           v.digest,
@@ -112,7 +138,6 @@ export function versionRecords(sql: Sql) {
           v.document,
           v.card,
         );
-        if (added === 0) return false;
         for (const digest of entry.content) {
           await queries.run(
             "insert into version_content (repository, version, digest) values (?, ?, ?) on conflict do nothing",
@@ -126,7 +151,7 @@ export function versionRecords(sql: Sql) {
         const kernel = entry.kernel(others.filter((version) => version !== v.version));
         if (kernel !== null) await putKernel(sql.dialect, queries, kernel.row, kernel.search);
         await appendAudit(queries, audit);
-        return true;
+        return "committed";
       }),
     /**
      * Sets a version's state. What only quarantined versions reach is withheld, everything else of it is readable.
@@ -136,7 +161,7 @@ export function versionRecords(sql: Sql) {
       target: {
         repository: string;
         version: string;
-        state: VersionState;
+        state: PublishedState;
         reason: string | null;
         by: string;
         at: string;
@@ -226,6 +251,34 @@ const sqliteSearch = `select ${kernelColumns} from kernel_search s join kernel k
 
 function sqliteMatch(words: readonly string[]): string {
   return words.map((word) => `"${word}"*`).join(" ");
+}
+
+/** Whether everything that a version reaches is still here, and was judged by what still is policy and evidence. */
+async function standsAsJudged(queries: Queries, { version, content, judged }: NewVersion): Promise<boolean> {
+  if ((await trustStampIn(queries, judged.namespace)) !== judged.stamp) return false;
+  const { repository } = version;
+  const bundles = new Set<string>(judged.bundles);
+  for (const subject of judged.subjects) {
+    const attached = await queries.all<{ digest: string }>(
+      "select digest from manifest where repository = ? and subject = ? and artifact_type = ?",
+      repository,
+      subject,
+      mediaTypes.bundle,
+    );
+    if (!attached.every(({ digest }) => bundles.has(digest))) return false;
+  }
+  for (const digest of content) {
+    const here = await queries.one(
+      `select 1 as one from manifest where repository = ? and digest = ? union all
+       select 1 as one from repository_blob where repository = ? and digest = ? limit 1`,
+      repository,
+      digest,
+      repository,
+      digest,
+    );
+    if (here === undefined) return false;
+  }
+  return true;
 }
 
 async function offered(queries: Queries, repository: string): Promise<string[]> {

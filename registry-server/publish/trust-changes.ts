@@ -1,5 +1,5 @@
 /** What differs between two versions in whom and what one has to trust. */
-import type { VersionDocument } from "../publish/documents.ts";
+import type { VersionDocument } from "./documents.ts";
 
 type Trusted = Pick<VersionDocument, "signers" | "builders" | "source">;
 
