@@ -3,6 +3,7 @@ import { accountRecords } from "./records/accounts.ts";
 import { auditRecords } from "./records/audit.ts";
 import { collectionRecords } from "./records/collection.ts";
 import { contentRecords } from "./records/content.ts";
+import { mirrorRecords } from "./records/mirrors.ts";
 import { peopleRecords } from "./records/people.ts";
 import { policyRecords } from "./records/policies.ts";
 import { reviewRecords } from "./records/review.ts";
@@ -37,6 +38,7 @@ export function createRecords(sql: Sql) {
     ...auditRecords(sql),
     ...collectionRecords(sql),
     ...policyRecords(sql),
+    ...mirrorRecords(sql),
     dialect: sql.dialect,
     ping: async () => (await sql.one<{ one: number }>("select 1 as one"))?.one === 1,
     /** Fails when the database cannot be written to. */
