@@ -12,7 +12,16 @@ export interface Frame {
   readonly host: string;
   /** The home page has its own, larger search field. */
   readonly home?: boolean;
-  readonly reader: "anonymous" | string;
+  readonly reader: Reader;
+}
+
+export interface Reader {
+  /** Null for nobody in particular. */
+  readonly name: string | null;
+  /** Hidden field of the form that signs out; null for who has no session. */
+  readonly signOut: Html | null;
+  /** Of the whole registry. */
+  readonly administers: boolean;
 }
 
 export function page(frame: Frame, main: Html): string {
@@ -33,10 +42,14 @@ export function page(frame: Frame, main: Html): string {
 <div class="wide">
 <a class="brand" href="/"><img src="/assets/mark.svg" alt="" width="26" height="26">Kernlock</a>
 ${frame.home === true ? null : searchForm(frame.query ?? "", "compact")}
-<nav aria-label="Site">${
-    frame.reader === "anonymous"
+<nav aria-label="Site"><a href="/namespaces">Namespaces</a>${frame.reader.administers ? html`<a href="/admin">Admin</a>` : null}${
+    frame.reader.name === null
       ? html`<a href="/signin">Sign in</a>`
-      : html`<span class="reader">namespace <b>${frame.reader}</b></span>`
+      : html`<span class="reader">${frame.reader.name}</span>`
+  }${
+    frame.reader.signOut === null
+      ? null
+      : html`<form class="signout" action="/signout" method="post">${frame.reader.signOut}<button type="submit">Sign out</button></form>`
   }</nav>
 </div>
 </header>
@@ -61,9 +74,11 @@ export function searchForm(query: string, kind: "compact" | "large"): Html {
 </form>`;
 }
 
+// Made once: each formatter holds some 20 KB outside of the heap, which the collector does not see and so lets grow.
+const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+
 /** A moment for people, in UTC; machines read the attribute. */
 export function date(iso: string): Html {
-  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
   return html`<time datetime="${iso}">${day.format(new Date(iso))}</time>`;
 }
 

@@ -14,12 +14,12 @@ import { attestationsOf, evidenceBody } from "./evidence.ts";
 import { chosenOf } from "./facets.ts";
 import { machineOf } from "./fit.ts";
 import { homePage, searchPage } from "./home.ts";
-import { type Html, html } from "./html.ts";
+import type { Html } from "./html.ts";
 import { overviewBody } from "./kernel.ts";
-import { contentSecurityPolicy, page } from "./layout.ts";
 import { createLookup, type FoundKernel, type KernelParams, policyOf } from "./lookup.ts";
 import { namespacePage } from "./namespace.ts";
 import { provenanceBody } from "./provenance.ts";
+import { type PageHead, sendNotFound, sendPage } from "./send.ts";
 import { quarantinePage, type Shown, subjectPage, type Tab } from "./subject.ts";
 import { versionsPage, versionsPerPage } from "./versions.ts";
 
@@ -93,7 +93,7 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     const listed = found.versions.slice((page - 1) * versionsPerPage, page * versionsPerPage);
     const lines = await Promise.all(
       listed.map(async (line) => {
-        const document = await lookup.document(repository, line.version);
+        const document = await lookup.document(found, line.version);
         const since = document === undefined ? undefined : await lookup.changesSince(found, document);
         return { ...line, before: since?.before, changes: since?.list ?? [] };
       }),
@@ -108,7 +108,7 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     const { from, to } = single(request.query);
     if (found === undefined || from === undefined || to === undefined) return notFound(request, reply);
     const { repository } = found.kernel;
-    const [before, after] = [await lookup.document(repository, from), await lookup.document(repository, to)];
+    const [before, after] = [await lookup.document(found, from), await lookup.document(found, to)];
     if (before === undefined || after === undefined) return notFound(request, reply);
     const title = `${repository}: ${from} to ${to} · Kernlock`;
     const description = `What changed in ${repository} from ${from} to ${to}.`;
@@ -161,14 +161,6 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     }),
   );
 
-  // Browsers ask for the token once, as the password of any user, and send it along from then on.
-  app.get("/signin", async (request, reply) => {
-    if (request.principal.kind === "token") return reply.redirect("/");
-    reply.header("www-authenticate", 'Basic realm="Kernlock: any user name, your token as password", charset="UTF-8"');
-    const body = html`<h1>Sign in</h1><p>Private kernels are shown to those who have a token of their namespace. Give any user name, and the token as password.</p><p><a href="/">Back</a></p>`;
-    return send(request, reply, 401, { title: "Sign in · Kernlock", description: "Sign in with a token." }, body);
-  });
-
   interface Around {
     readonly request: Get<VersionParams>;
     readonly found: FoundKernel;
@@ -193,12 +185,13 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
   }
 
   async function show(found: FoundKernel, wanted: string) {
-    const row = await lookup.version(found.kernel.repository, wanted);
-    if (row === undefined) return undefined;
+    const known = await found.version(wanted);
+    if (known === undefined) return undefined;
+    const row = known.found;
     const { owner, kernel, versions } = found;
     const { state, stateReason, stateAt, card } = row;
     const about = { state, stateReason, stateAt, card, versions, latest: kernel.latest };
-    const withheld = row.state === "quarantined";
+    const { withheld } = known;
     const frame = { ...about, visibility: owner.visibility, origin: context.origin() };
     return withheld
       ? { ...frame, document: undefined }
@@ -206,44 +199,11 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
   }
 
   function notFound(request: FastifyRequest, reply: FastifyReply) {
-    const body = html`<h1>No such kernel</h1><p>Nothing is published at this address, or it is private. <a href="/">Search</a>, or <a href="/signin">sign in</a> with a token of its namespace.</p>`;
-    return send(request, reply, 404, { title: "Not found · Kernlock", description: "Nothing is here." }, body);
+    return sendNotFound(context, request, reply);
   }
 
-  function send(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    status: number,
-    frame: { title: string; description: string; query?: string; home?: boolean },
-    body: Html,
-  ): FastifyReply {
-    const { principal } = request;
-    return reply
-      .code(status)
-      .headers({
-        ...varying(request),
-        "content-type": "text/html; charset=utf-8",
-        "content-security-policy": contentSecurityPolicy,
-        "referrer-policy": "no-referrer",
-        "cross-origin-opener-policy": "same-origin",
-        "cross-origin-resource-policy": "same-origin",
-        "permissions-policy": "camera=(), geolocation=(), microphone=()",
-      })
-      .send(
-        page(
-          {
-            ...frame,
-            host: new URL(context.origin()).host,
-            reader:
-              principal.kind === "token"
-                ? principal.namespace
-                : principal.kind === "person"
-                  ? principal.name
-                  : "anonymous",
-          },
-          body,
-        ),
-      );
+  function send(request: FastifyRequest, reply: FastifyReply, status: number, head: PageHead, body: Html) {
+    return sendPage(context, request, reply, status, head, body);
   }
 }
 

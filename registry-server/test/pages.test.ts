@@ -104,13 +104,3 @@ test.each([
     await answer.text();
   }
 });
-
-test("signing in goes by the browser's own dialogue and shows what the token may see", async () => {
-  const at = await startRegistry();
-  const ask = await fetch(`${at.origin}/signin`);
-  expect(ask.status).toBe(401);
-  expect(ask.headers.get("www-authenticate")).toMatch(/^Basic realm=/);
-  const authorization = `Basic ${Buffer.from(`me:${at.read}`).toString("base64")}`;
-  const done = await fetch(`${at.origin}/signin`, { headers: { authorization }, redirect: "manual" });
-  expect([done.status, done.headers.get("location")]).toEqual([302, "/"]);
-});

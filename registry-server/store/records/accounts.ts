@@ -3,7 +3,7 @@ import type { Namespace, TokenInfo, TrustedPublisher } from "../../admin.ts";
 import type { Sql } from "../sql.ts";
 import { type AuditEntry, appendAudit } from "./audit.ts";
 
-const namespaceColumns = `name, visibility, policy, kind, deletion, created_at as "createdAt"`;
+const namespaceColumns = `name, visibility, policy, kind, deletion, review, created_at as "createdAt"`;
 const tokenColumns = `id, namespace, package, role, label, identity, created_at as "createdAt", expires_at as "expiresAt"`;
 const publisherColumns = `id, namespace, package, kind, issuer, claims, label, created_at as "createdAt"`;
 
@@ -24,22 +24,27 @@ export function accountRecords(sql: Sql) {
     addNamespace: (row: Namespace, audit: AuditEntry) =>
       change(
         audit,
-        `insert into namespace (name, visibility, policy, kind, deletion, created_at) values (?, ?, ?, ?, ?, ?)
+        `insert into namespace (name, visibility, policy, kind, deletion, review, created_at) values (?, ?, ?, ?, ?, ?, ?)
          on conflict do nothing`,
         row.name,
         row.visibility,
         row.policy,
         row.kind,
         row.deletion,
+        row.review,
         row.createdAt,
       ),
-    updateNamespace: (row: Pick<Namespace, "name" | "policy" | "visibility" | "deletion">, audit: AuditEntry) =>
+    updateNamespace: (
+      row: Pick<Namespace, "name" | "policy" | "visibility" | "deletion" | "review">,
+      audit: AuditEntry,
+    ) =>
       change(
         audit,
-        "update namespace set policy = ?, visibility = ?, deletion = ? where name = ?",
+        "update namespace set policy = ?, visibility = ?, deletion = ?, review = ? where name = ?",
         row.policy,
         row.visibility,
         row.deletion,
+        row.review,
         row.name,
       ),
 
@@ -59,6 +64,7 @@ export function accountRecords(sql: Sql) {
         row.expiresAt,
       ),
     tokenByHash: (hash: Buffer) => sql.one<TokenInfo>(`select ${tokenColumns} from token where hash = ?`, hash),
+    tokenById: (id: string) => sql.one<TokenInfo>(`select ${tokenColumns} from token where id = ?`, id),
     tokens: (namespace: string) =>
       sql.all<TokenInfo>(`select ${tokenColumns} from token where namespace = ? order by created_at, id`, namespace),
     removeToken: (id: string, audit: AuditEntry) => change(audit, "delete from token where id = ?", id),
