@@ -35,10 +35,10 @@ export const anonymous: Principal = { kind: "anonymous" };
 /** What each role may do in its namespace. Everything that is not here is refused. */
 export const actions = {
   reader: ["read"],
-  /** Attaches signed statements to what is published, and nothing else. */
-  auditor: ["read", "attest"],
+  /** Attaches signed statements to what is published or waits for a review, decides reviews, files advisories. */
+  auditor: ["read", "attest", "review", "advise"],
   publisher: ["read", "attest", "publish", "yank"],
-  admin: ["read", "attest", "publish", "yank", "administer"],
+  admin: ["read", "attest", "publish", "yank", "administer", "review", "advise"],
 } as const satisfies Record<Role, readonly string[]>;
 
 export type Action = (typeof actions)[Role][number];
@@ -118,9 +118,9 @@ export function actorOf(principal: Principal): string {
   }
 }
 
-/** Who may publish sees what is not published yet. */
+/** Who may publish, or decide about what is to be published, sees what is not published yet. */
 export function seesUnpublished(principal: Principal, repository: string): boolean {
-  return may(principal, "publish", repository);
+  return may(principal, "publish", repository) || may(principal, "review", repository);
 }
 
 export function mayRead(principal: Principal, namespace: Pick<Namespace, "name" | "visibility"> | undefined): boolean {

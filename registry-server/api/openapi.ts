@@ -55,6 +55,20 @@ export function openApiDocument(): object {
           },
         },
       },
+      "/api/v1/kernels/{namespace}/{name}/{version}/review": {
+        put: {
+          summary: "Approve (somebody else than who published it) or reject what waits for its review",
+          parameters: path("namespace", "name", "version"),
+          requestBody: { required: true, content: json(shapes.reviewDecision) },
+          responses: { 200: ok("Decided.", shapes.review), default: refused },
+        },
+      },
+      "/api/v1/reviews": {
+        get: {
+          summary: "What waits for its review, and what was decided last; of the packages whose member asks",
+          responses: { 200: ok("Those that wait in the order they came.", shapes.reviews), default: refused },
+        },
+      },
       "/api/v1/revocations": {
         get: {
           summary: "Versions that were yanked or are in quarantine",

@@ -1,6 +1,6 @@
 /** The JSON API: what the command line and other programs read. Documents of a version are sent as they were stored. */
 import { createHash } from "node:crypto";
-import { fail, isPackageName, isVersion, parseStrictJson } from "@kernlock/kernels/format";
+import { fail, isPackageName, parseStrictJson } from "@kernlock/kernels/format";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import semver from "semver";
 import { type Principal, readerOf, requireAction, requireRead } from "../access.ts";
@@ -8,6 +8,7 @@ import { createAdmin } from "../admin.ts";
 import { readBody } from "../body.ts";
 import type { Context } from "../context.ts";
 import { quarantined } from "../oci/names.ts";
+import { findVersion, listVersions } from "../review/states.ts";
 import { findKernels } from "../search.ts";
 import type { KernelRow, ListedVersion } from "../store/records.ts";
 import { openApiDocument } from "./openapi.ts";
@@ -41,22 +42,24 @@ export function apiRoutes(app: FastifyInstance, context: Context): void {
     const { namespace, name } = request.params;
     const repository = `${namespace}/${name}`;
     requireRead(request.principal, await records.namespace(namespace));
-    const kernel = isPackageName(repository) ? await records.kernel(repository) : undefined;
-    if (kernel === undefined) {
+    const listed = isPackageName(repository) ? await listVersions(records, request.principal, repository) : [];
+    const kernel = listed.length === 0 ? undefined : await records.kernel(repository);
+    if (listed.length === 0) {
       return fail("KL_REGISTRY_KERNEL_UNKNOWN", "There is no such kernel.", { remedy: "Search for its name." });
     }
-    const versions = (await records.versions(repository))
-      .sort((a, b) => semver.rcompare(a.version, b.version))
-      .map(listedDocument);
-    return reply.headers(varying(request)).send({ ...kernelDocument(kernel), versions });
+    const versions = listed.sort((a, b) => semver.rcompare(a.version, b.version)).map(listedDocument);
+    // One of which nothing is published yet, as its members see it.
+    const about = kernel === undefined ? { name: repository, latest: null } : kernelDocument(kernel);
+    return reply.headers(varying(request)).send({ ...about, versions });
   });
 
   app.get<{ Params: Params }>("/api/v1/kernels/:namespace/:name/:version", async (request, reply) => {
     const { namespace, name, version } = request.params;
     requireRead(request.principal, await records.namespace(namespace));
-    const row = isVersion(version) ? await records.version(`${namespace}/${name}`, version) : undefined;
-    if (row === undefined) return versionUnknown();
-    if (row.state === "quarantined") quarantined(`${namespace}/${name} ${version}`);
+    const known = await findVersion(records, request.principal, `${namespace}/${name}`, version);
+    if (known === undefined) return versionUnknown();
+    if (known.withheld) quarantined(`${namespace}/${name} ${version}`);
+    const row = known.found;
     const document =
       row.state === "ok" ? row.document : JSON.stringify({ ...JSON.parse(row.document), ...stateDocument(row) });
     reply.headers({ ...varying(request), "content-type": "application/json; charset=utf-8" });

@@ -6,8 +6,29 @@ export const stateChange = z.strictObject({
   reason: z.string().max(1000).optional(),
 });
 
+export const reviewDecision = z.discriminatedUnion("decision", [
+  z.strictObject({ decision: z.literal("approve"), reason: z.string().min(1).max(1000).optional() }),
+  z.strictObject({ decision: z.literal("reject"), reason: z.string().min(1).max(1000) }),
+]);
+export const review = z.object({
+  name: z.string(),
+  version: z.string(),
+  digest: z.string(),
+  state: z.enum(["staged", "approved", "rejected"]),
+  asked_at: z.string(),
+  asked_by: z.string(),
+  decided_at: z.string().nullable(),
+  decided_by: z.string().nullable(),
+  reason: z.string().nullable(),
+  approvable: z.boolean().optional().describe("whether whoever asks could approve it"),
+});
+export const reviews = z.object({ waiting: z.array(review), decided: z.array(review) });
+
 export const state = {
-  state: z.enum(["yanked", "quarantined"]).optional().describe("absent: nothing is wrong with it"),
+  state: z
+    .enum(["yanked", "quarantined", "staged", "rejected"])
+    .optional()
+    .describe("absent: it is offered; the last two are shown to members alone"),
   state_reason: z.string().nullable().optional(),
   state_at: z.string().nullable().optional(),
 };
@@ -18,9 +39,13 @@ export const kernel = z.object({
   license: z.string(),
   published_at: z.string(),
 });
+const unpublished = z.object({ name: z.string(), latest: z.null() });
 export const listedVersion = z.object({ version: z.string(), digest: z.string(), published_at: z.string(), ...state });
 export const search = z.object({ query: z.string(), kernels: z.array(kernel) });
-export const kernelWithVersions = z.object({ ...kernel.shape, versions: z.array(listedVersion) });
+export const kernelWithVersions = z.union([
+  z.object({ ...kernel.shape, versions: z.array(listedVersion) }),
+  z.object({ ...unpublished.shape, versions: z.array(listedVersion) }).describe("to its members: nothing is published"),
+]);
 export const version = z.looseObject({
   schema: z.literal("kernlock.registry.version/v1"),
   name: z.string(),

@@ -38,7 +38,7 @@ ${banner(shown)}
 <h1>${name(kernel.name)} <span class="tag">${kernel.version}</span></h1>
 <p class="summary">${kernel.description}</p>
 <ul class="marks">
-${shown.state === "ok" ? null : html`<li class="mark bad">${shown.state === "yanked" ? "Yanked" : "Quarantined"}</li>`}
+${stateMark(shown.state)}
 <li class="mark good">Signed</li>
 <li class="mark good">Provenance checked</li>
 <li class="mark">${counted(kernel.variants.length, "variant")}</li>
@@ -54,6 +54,21 @@ ${shown.visibility === "private" ? html`<li class="mark">Private</li>` : null}
 </ul></nav>
 ${body}
 </article>`;
+}
+
+function stateMark(state: VersionState): Html | null {
+  switch (state) {
+    case "ok":
+      return null;
+    case "yanked":
+      return html`<li class="mark bad">Yanked</li>`;
+    case "quarantined":
+      return html`<li class="mark bad">Quarantined</li>`;
+    case "staged":
+      return html`<li class="mark">Waits for review</li>`;
+    case "rejected":
+      return html`<li class="mark bad">Rejected</li>`;
+  }
 }
 
 /** What a reader has to know before anything else. */
@@ -76,6 +91,10 @@ export function banner(
       return html`<div class="banner" role="note"><p><b>${kernel.version} was yanked</b>${when}. Locks that pin it still get it; new locks do not choose it.</p><p>${reason}</p><p>${instead}</p></div>`;
     case "quarantined":
       return html`<div class="banner grave" role="note"><p><b>${kernel.version} is in quarantine</b>${since}. Nothing of it is handed out to anybody.</p><p>${reason}</p><p>${instead}</p></div>`;
+    case "staged":
+      return html`<div class="banner" role="note"><p><b>${kernel.version} waits for its review</b>${since}. Only members see it; nobody can lock or pull it by its name.</p><p><a href="/admin/reviews">What waits</a></p></div>`;
+    case "rejected":
+      return html`<div class="banner grave" role="note"><p><b>${kernel.version} was rejected</b>${when}. It was never published.</p><p>${reason}</p></div>`;
     case "ok":
       return kernel.version === latest || !offered
         ? null

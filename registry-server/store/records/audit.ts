@@ -25,6 +25,13 @@ export interface AuditRow extends Omit<AuditEntry, "details"> {
   readonly hash: string;
 }
 
+/** Empty texts fit everything. */
+export interface AuditFilter {
+  readonly actor: string;
+  readonly action: string;
+  readonly subject: string;
+}
+
 export interface AuditHead {
   readonly seq: number;
   readonly hash: string;
@@ -60,6 +67,30 @@ export function auditRecords(sql: Sql) {
     /** Oldest first, after `after`. */
     auditAfter: (after: number, limit: number) =>
       sql.all<AuditRow>(`select ${columns} from audit where seq > ? order by seq limit ?`, after, limit),
+    /** Newest first, before `before` (0: from the head); filters are the beginnings of what an entry has. */
+    auditPage: (filter: AuditFilter, before: number, limit: number) =>
+      sql.all<AuditRow>(
+        `select ${columns} from audit where (? = 0 or seq < ?) and substr(actor, 1, length(?)) = ?
+           and substr(action, 1, length(?)) = ? and substr(subject, 1, length(?)) = ? order by seq desc limit ?`,
+        before,
+        before,
+        filter.actor,
+        filter.actor,
+        filter.action,
+        filter.action,
+        filter.subject,
+        filter.subject,
+        limit,
+      ),
+    /** Who did something to this first. */
+    auditActor: async (action: string, subject: string) =>
+      (
+        await sql.one<{ actor: string }>(
+          "select actor from audit where action = ? and subject = ? order by seq limit 1",
+          action,
+          subject,
+        )
+      )?.actor,
     auditHead: () => headOf(sql),
     appendAudit: (entry: AuditEntry) => sql.transaction((queries) => appendAudit(queries, entry)),
     /** Reads the whole chain; `broken` is the first row that does not fit. */

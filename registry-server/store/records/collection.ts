@@ -3,8 +3,11 @@ import type { ContentDigest } from "../digests.ts";
 import type { Sql } from "../sql.ts";
 import { appendAudit } from "./audit.ts";
 
+/** What a version reaches that waits for its review is kept for as long as it waits. */
 const unpublished = `m.visible = 0 and m.created_at < ? and not exists
-  (select 1 from manifest s where s.repository = m.repository and s.digest = m.subject and s.visible <> 0)`;
+  (select 1 from manifest s where s.repository = m.repository and s.digest = m.subject and s.visible <> 0)
+  and not exists
+  (select 1 from version_content c where c.repository = m.repository and c.digest in (m.digest, m.subject))`;
 const unnamed = `touched_at < ? and not exists
   (select 1 from reference f where f.repository = repository_blob.repository and f.digest = repository_blob.digest)`;
 const unknown = `state <> 'damaged' and touched_at < ? and not exists
