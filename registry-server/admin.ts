@@ -4,6 +4,7 @@ import { parsePolicy } from "@kernlock/policies/trust";
 import { checkPublisherClaims, type IssuerKind } from "./oidc/claims.ts";
 import { latestOf } from "./publish/documents.ts";
 import { type PolicyDocuments, policyDocuments } from "./publish/keeping.ts";
+import { createPeople, type People } from "./sessions/people.ts";
 import { type DataOptions, openRecords } from "./store/open.ts";
 import type { AuditHead, AuditRow, PublishedState, Records } from "./store/records.ts";
 import { hashToken, newToken } from "./tokens.ts";
@@ -56,7 +57,7 @@ export interface TrustedPublisher {
 }
 
 /** What an operator does to a registry without going through HTTP. Every change is durable and audited when it returns. */
-export interface Admin extends PolicyDocuments {
+export interface Admin extends PolicyDocuments, People {
   /** Throws KL_REGISTRY_NAMESPACE_EXISTS, KL_REGISTRY_NAME_INVALID, or the policy parser's codes. */
   createNamespace(options: {
     name: string;
@@ -144,6 +145,7 @@ export function createAdmin(records: Records, now: () => Date, actor = "operator
     });
   };
   const admin: Admin = {
+    ...createPeople(records, now, audit),
     ...policyDocuments(records, now, actor, known),
     async createNamespace({ name, visibility = "public", policy = "", kind = "kernels", deletion, review = "none" }) {
       if (!segmentPattern.test(name) || name.length > 64) {

@@ -17,8 +17,11 @@ export {
   type Visibility,
 } from "./admin.ts";
 export type { IssuerKind } from "./oidc/claims.ts";
+export type { SignInIssuer } from "./oidc/code-flow.ts";
 export { type BackupManifest, backUp, restore } from "./operations/backup.ts";
 export { type Checked, type Collected, collectGarbage, type Damage, fsck, scrub } from "./operations/maintenance.ts";
 export { type DataOptions, type Maintenance, openMaintenance } from "./operations/open.ts";
 export type { FeedStatus, KeptException, Refreshed, TakenFeed } from "./publish/keeping.ts";
 export { createRegistry, type Listening, type Registry, type RegistryOptions, serve } from "./server.ts";
+export type { Account, People } from "./sessions/people.ts";
+export type { Member } from "./store/records.ts";

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { auditCommand, backupCommand, fsckCommand, gcCommand, restoreCommand, scrubCommand } from "./registry/care.ts";
 import { namespaceCommand } from "./registry/namespace.ts";
+import { accountCommand, memberCommand } from "./registry/people.ts";
 import { serveCommand } from "./registry/serve.ts";
 import { publisherCommand, tokenCommand } from "./registry/token.ts";
 import { versionCommand } from "./registry/version.ts";
@@ -12,6 +13,8 @@ export function registryCommand(): Command {
     namespaceCommand(),
     tokenCommand(),
     publisherCommand(),
+    memberCommand(),
+    accountCommand(),
     versionCommand(),
     auditCommand(),
     backupCommand(),

@@ -2,6 +2,7 @@
 import type { FastifyBaseLogger } from "fastify";
 import { refreshFeeds } from "../publish/feeds.ts";
 import type { OperatorPolicy } from "../publish/policies.ts";
+import { forgetSessions } from "../sessions/sessions.ts";
 import { collectGarbage, type Parts } from "./maintenance.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -21,6 +22,7 @@ export function startChores(
 
   const timers = [
     every(forgetEveryMs, "forgetting expired tokens", () => parts.records.forgetExpired(parts.now().toISOString())),
+    every(forgetEveryMs, "forgetting ended sessions", () => forgetSessions(parts.records, parts.now())),
   ];
   if (options.feedsEverySeconds > 0) {
     const look = async () => {

@@ -116,3 +116,8 @@ export async function endSession(request: FastifyRequest, reply: FastifyReply, c
   }
   reply.header("set-cookie", setCookie(origin, "session", null));
 }
+
+/** Those that nobody can use any more. */
+export function forgetSessions(records: Context["records"], now: Date): Promise<number> {
+  return records.forgetSessions(now.toISOString(), new Date(now.getTime() - idleMs).toISOString());
+}
