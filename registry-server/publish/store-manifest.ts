@@ -84,7 +84,9 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
   const attached = isBundle && put.owner.kind === "kernels" ? await readAttached(context, put.bytes) : undefined;
   // A bundle that speaks about something published is public with its arrival; everything else waits for a version.
   const aboutPublished = subject !== null && (await records.manifest(repository, subject))?.visible === 1;
-  const attests = isBundle && aboutPublished;
+  // An audit of what waits for its review is there in time to be judged with it.
+  const aboutStaged = isBundle && subject !== null && (await records.isStaged(repository, subject));
+  const attests = isBundle && (aboutPublished || aboutStaged);
   // Or anybody who may attach could make any blob of the repository public, or fill the place of statements.
   if (attests && attached !== undefined && !attached.includes(subject)) {
     fail("KL_REGISTRY_BUNDLE_SUBJECT", "The bundle is no statement about the manifest that it is attached to.", {
@@ -93,8 +95,8 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
     });
   }
   if (!put.publishes && !attests) {
-    fail("KL_REGISTRY_TOKEN_SCOPE", "The token may only attach signed bundles to what is published.", {
-      remedy: "Put a manifest of the bundle's type whose subject is a published version or variant.",
+    fail("KL_REGISTRY_TOKEN_SCOPE", "The token may only attach signed bundles to what is published or staged.", {
+      remedy: "Put a manifest of the bundle's type whose subject is a published or staged version or variant.",
       details: { needed: "publish" },
     });
   }
@@ -106,7 +108,7 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
     subject,
     annotations: manifest.annotations == null ? null : JSON.stringify(manifest.annotations),
     bytes: put.bytes,
-    visible: put.owner.kind === "artifacts" || attests ? 1 : 0,
+    visible: put.owner.kind === "artifacts" || (attests && aboutPublished) ? 1 : 0,
   };
   const at = context.now().toISOString();
   const { actor } = put;

@@ -3,6 +3,7 @@ import { digestOf } from "@kernlock/kernels/format";
 import { expect, test } from "vitest";
 import { openMaintenance } from "../index.ts";
 import {
+  attach,
   bearer,
   makePackage,
   newKey,
@@ -12,6 +13,7 @@ import {
   putTag,
   refusal,
   startRegistry,
+  statement,
   type TestRegistry,
 } from "./material.ts";
 
@@ -112,6 +114,19 @@ test("a rejection needs words, is final, and its bytes go with the next collecti
   expect(await refusal(putTag(at, pack))).toEqual([409, "DENIED", "KL_REGISTRY_VERSION_REJECTED"]);
   const gone = await care.gc({ graceSeconds: -1 });
   expect(gone.manifests).toBeGreaterThan(2);
+  expect(await care.fsck()).toMatchObject({ sound: true });
+  await care.close();
+});
+
+test("an auditor attaches to what waits, and it counts and is seen from the approval on", async () => {
+  const { at, auditor } = await start();
+  await publish(at, pack);
+  const referrer = await attach(at, auditor, pack, statement(pack), undefined, at.key);
+  expect((await get(at, `/v2/acme/norm/manifests/${referrer}`, at.read)).status).toBe(404);
+  const care = await openMaintenance({ dataFolder: at.folder });
+  expect(await care.gc({ graceSeconds: -1 })).toMatchObject({ manifests: 0, blobs: [] });
+  expect((await decide(at, auditor, approve)).status).toBe(200);
+  expect((await get(at, `/v2/acme/norm/manifests/${referrer}`)).status).toBe(200);
   expect(await care.fsck()).toMatchObject({ sound: true });
   await care.close();
 });
