@@ -165,8 +165,9 @@ export function requireAction(
       details: { package: grant.package },
     });
   }
-  return fail("KL_REGISTRY_TOKEN_SCOPE", `The token's role is ${grant.role}, which may not ${action}.`, {
-    remedy: `Ask for a token with a role that may: ${rolesFor(action).join(", ")}.`,
+  const whose = principal.kind === "person" ? "Your role here" : "The token's role";
+  return fail("KL_REGISTRY_TOKEN_SCOPE", `${whose} is ${grant.role}, which may not ${action}.`, {
+    remedy: `Ask for a role that may: ${rolesFor(action).join(", ")}.`,
     details: { role: grant.role, needed: action },
   });
 }
@@ -185,8 +186,8 @@ function needsToken(action: string): never {
 }
 
 function foreign(own: string): never {
-  return fail("KL_REGISTRY_TOKEN_NAMESPACE", "The token is for another namespace.", {
-    remedy: "Use a token of the namespace you ask about.",
+  return fail("KL_REGISTRY_TOKEN_NAMESPACE", "The token, or your role, is for another namespace.", {
+    remedy: "Use a token of the namespace you ask about, or ask its admins for a role.",
     details: { namespace: own },
   });
 }

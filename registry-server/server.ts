@@ -9,6 +9,9 @@ import { apiRoutes } from "./api/routes.ts";
 import type { Context } from "./context.ts";
 import { envelope, type HttpError, toHttpError } from "./http-errors.ts";
 import { createLimiter, defaultLimits, type Limiter, type RateLimits } from "./limits.ts";
+import type { MirrorOptions } from "./mirror/kit.ts";
+import { mirrorRoutes } from "./mirror/routes.ts";
+import { createMirrors } from "./mirror/service.ts";
 import { blobRoutes } from "./oci/blobs.ts";
 import { listingRoutes } from "./oci/listings.ts";
 import { manifestRoutes } from "./oci/manifests.ts";
@@ -23,6 +26,7 @@ import { type Collected, collectGarbage } from "./operations/maintenance.ts";
 import { createMetrics } from "./operations/metrics.ts";
 import { statusRoutes } from "./operations/status-routes.ts";
 import { adminRoutes } from "./pages/admin/routes.ts";
+import { namespaceRoutes } from "./pages/namespace-routes.ts";
 import { pageRoutes } from "./pages/routes.ts";
 import { sendPage } from "./pages/send.ts";
 import { refusalPage } from "./pages/signin.ts";
@@ -59,6 +63,8 @@ export interface RegistryOptions extends DataOptions {
   /** Collect garbage this often (default: only when told to). */
   readonly gcEverySeconds?: number;
   readonly gcGraceSeconds?: number;
+  /** How patient mirrors are, and how much they take. */
+  readonly mirrors?: MirrorOptions;
 }
 
 export interface Listening {
@@ -173,9 +179,12 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     return reply.send({});
   });
   tokenRoutes(app, context, createExchanger({ records, issuers, audience: () => options.audience ?? origin, now }));
+  const publisher = createPublisher(context);
+  const mirrors = createMirrors(context, publisher, app.log, options.mirrors);
+  // Before the routes whose answers it brings.
+  mirrorRoutes(app, context, mirrors);
   blobRoutes(app, context);
   uploadRoutes(app, context, uploads);
-  const publisher = createPublisher(context);
   manifestRoutes(app, context, publisher);
   listingRoutes(app, context);
   apiRoutes(app, context);
@@ -186,6 +195,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     pages.addHook("onRequest", (request) => recognise(request, context, options.signIn?.issuer));
     pages.setErrorHandler((error, request, reply) => refusePage(error, request, reply, context));
     pageRoutes(pages, context);
+    namespaceRoutes(pages, context, options.signIn);
     adminRoutes(pages, context, publisher);
     sessionRoutes(pages, context, issuers, options.signIn);
   });
@@ -195,6 +205,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     ...(options.gcGraceSeconds === undefined ? {} : { gcGraceSeconds: options.gcGraceSeconds }),
   });
   app.addHook("onClose", async () => {
+    await mirrors.close();
     await chores.stop();
     await uploads.close();
     await issuers.close();

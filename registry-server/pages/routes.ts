@@ -2,7 +2,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { may, readerOf } from "../access.ts";
 import { varying } from "../api/routes.ts";
 import type { Context } from "../context.ts";
 import type { VersionDocument } from "../publish/documents.ts";
@@ -17,7 +16,6 @@ import { homePage, searchPage } from "./home.ts";
 import type { Html } from "./html.ts";
 import { overviewBody } from "./kernel.ts";
 import { createLookup, type FoundKernel, type KernelParams, policyOf } from "./lookup.ts";
-import { namespacePage } from "./namespace.ts";
 import { provenanceBody } from "./provenance.ts";
 import { type PageHead, sendNotFound, sendPage } from "./send.ts";
 import { quarantinePage, type Shown, subjectPage, type Tab } from "./subject.ts";
@@ -66,23 +64,6 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
       { title, query, home, description: "A registry of signed compute kernels." },
       body,
     );
-  });
-
-  app.get("/namespaces/:namespace", async (request: Get<{ namespace: string }>, reply) => {
-    const { principal, params } = request;
-    const namespace = await lookup.namespace(principal, params.namespace);
-    if (namespace === undefined) return notFound(request, reply);
-    const kernels = await records.kernelsOf(namespace.name, readerOf(principal), maxHits);
-    const members = may(principal, "administer", namespace.name)
-      ? {
-          tokens: await records.tokens(namespace.name),
-          publishers: await records.trustedPublishers({ namespace: namespace.name }),
-        }
-      : undefined;
-    const hits = await lookup.withFacets(kernels);
-    const body = namespacePage({ namespace, policy: policyOf(namespace), hits, members });
-    const { name } = namespace;
-    return send(request, reply, 200, { title: `${name} · Kernlock`, description: `Kernels of ${name}.` }, body);
   });
 
   app.get("/kernels/:namespace/:name/versions", async (request: Get<KernelParams>, reply) => {
