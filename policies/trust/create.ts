@@ -1,4 +1,5 @@
 import { fail } from "@kernlock/kernels/format";
+import { calls, checkCall } from "./border.ts";
 import { fingerprintOf, isSupportedKey } from "./keys.ts";
 import type { Signer } from "./types.ts";
 
@@ -19,6 +20,7 @@ function preAuthenticationEncoding(type: string, payload: Uint8Array): Uint8Arra
  * KL_BUNDLE_KEY: the signer's key is neither ECDSA P-256 nor Ed25519.
  */
 export async function createBundle(statement: Uint8Array, signer: Signer): Promise<Uint8Array> {
+  checkCall("createBundle", calls.createBundle, { statement, signer });
   if (!isSupportedKey(signer.publicKey)) {
     fail("KL_BUNDLE_KEY", "The signing key is neither ECDSA P-256 nor Ed25519.", {
       remedy: "Make a key with `kernlock keys`, or use one of these two kinds.",

@@ -1,5 +1,6 @@
-export { advisoriesType, feedSubject, type OpenFeed, openFeed } from "./advisories/feeds.ts";
-export { revocationsType } from "./advisories/revocations.ts";
+export { advisoriesType, feedSubject, type OpenFeed, openFeed, readFeed } from "./advisories/feeds.ts";
+export { ecosystem, isAffected, type Osv, osvSchema } from "./advisories/osv.ts";
+export { type Revocation, revocation, revocationsType } from "./advisories/revocations.ts";
 export { checkCall, given } from "./border.ts";
 export { bundleMediaType, createBundle, payloadType } from "./create.ts";
 export { contentsOf } from "./judge/contents.ts";

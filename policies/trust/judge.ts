@@ -2,6 +2,7 @@ import { type Digest, type ErrorCode, fail } from "@kernlock/kernels/format";
 import { openFeed } from "./advisories/feeds.ts";
 import { revocationsFrom } from "./advisories/revocations.ts";
 import { auditOf, violations } from "./audits/audit.ts";
+import { calls, checkCall } from "./border.ts";
 import { meet } from "./judge/demands.ts";
 import { type Claim, claimsOf, isHeard, type Opened, open, provenanceOf, signerId } from "./judge/evidence.ts";
 import { judgeAdvisories, judgeGates } from "./judge/gates.ts";
@@ -23,14 +24,19 @@ interface Question {
 /**
  * Evidence and policy in, verdict out. Every rule that matches the kernel has to be satisfied, for the index and for
  * every variant, under this policy and under those above it. A kernel that no rule matches is refused. Never throws on
- * hostile evidence: a bundle that does not verify is a reason in the tree.
+ * hostile evidence: a bundle that does not verify is a reason in the tree. KL_CALL_ARGUMENT, where the caller is wrong.
  */
 export function judge(question: Question): Verdict {
+  checkCall("judge", calls.judge, question);
+  return judgeAll(question);
+}
+
+function judgeAll(question: Question): Verdict {
   const own = judgeUnder(question);
   const { above } = question.policy;
   if (above === undefined) return own;
   const { seen: _, ...rest } = question;
-  const upper = judge({ ...rest, policy: above });
+  const upper = judgeAll({ ...rest, policy: above });
   const ok = own.ok && upper.ok;
   const accepted = new Map([...own.accepted, ...upper.accepted].map((item) => [acceptedKey(item), item]));
   return {
@@ -156,11 +162,13 @@ function publishersOf(
 
 /** What a refused verdict says first. */
 export function refusalOf(verdict: Verdict): { readonly code: ErrorCode; readonly reason: string } | undefined {
+  checkCall("refusalOf", calls.verdict, verdict);
   return firstProblem(verdict.tree);
 }
 
 /** Throws what the tree says: the code and reason of its first refusal, with the tree in the details. */
 export function assertAllowed(verdict: Verdict, kernel: Pick<KernelFacts, "name" | "version">): void {
+  checkCall("assertAllowed", calls.verdict, verdict);
   if (verdict.ok) return;
   const refusal = refusalOf(verdict);
   fail(refusal?.code ?? "KL_VERDICT_REFUSED", `${kernel.name} ${kernel.version}: ${refusal?.reason ?? "refused."}`, {
@@ -174,6 +182,7 @@ export function assertAllowed(verdict: Verdict, kernel: Pick<KernelFacts, "name"
  * statements by keys of the policy are followed.
  */
 export function auditBases(question: Pick<Question, "policy" | "evidence" | "now">): Digest[] {
+  checkCall("auditBases", calls.auditBases, question);
   const { policy, evidence, now } = question;
   const bases = evidence
     .map((item) => open(item, policy, now))

@@ -1,15 +1,17 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { type Digest, digestOf, fail } from "@kernlock/kernels/format";
+import { calls, checkCall, given } from "./border.ts";
 import type { TrustedKey } from "./types.ts";
 
 /** The identity of a key: sha256 of its SPKI DER. */
 export function fingerprintOf(key: KeyObject): Digest {
+  checkCall("fingerprintOf", given.publicKey, key);
   return digestOf(key.export({ type: "spki", format: "der" }));
 }
 
 /** ECDSA P-256 and Ed25519 are the algorithms of this product; everything else is refused. */
 export function isSupportedKey(key: KeyObject): boolean {
-  switch (key.asymmetricKeyType) {
+  switch (key?.asymmetricKeyType) {
     case "ed25519":
       return true;
     case "ec":
@@ -21,6 +23,7 @@ export function isSupportedKey(key: KeyObject): boolean {
 
 /** A trusted key from an SPKI PEM. KL_POLICY_KEY: not a public key of a supported kind, or a window that never opens. */
 export function trustedKey(id: string, pem: string, window: { validFrom?: Date; validUntil?: Date } = {}): TrustedKey {
+  checkCall("trustedKey", calls.trustedKey, { id, pem, window });
   const refuse = (what: string): never =>
     fail("KL_POLICY_KEY", `The key "${id}" ${what}.`, {
       remedy: "Give an SPKI PEM (BEGIN PUBLIC KEY) of an ECDSA P-256 or Ed25519 key.",

@@ -1,4 +1,5 @@
 import { type Digest, digestOf, type ErrorCode, fail, KernlockError } from "@kernlock/kernels/format";
+import { calls, checkCall } from "./border.ts";
 import { trustedKey } from "./keys.ts";
 import { type DemandText, type PolicyText, policySchema } from "./policy/schema.ts";
 import { readYaml } from "./policy/yaml.ts";
@@ -13,6 +14,7 @@ function refuse(code: ErrorCode, message: string): never {
 
 /** sha256 of the policy file's bytes. */
 export function policyDigest(policy: Uint8Array | string): Digest {
+  checkCall("policyDigest", calls.document, { document: policy });
   return digestOf(typeof policy === "string" ? Buffer.from(policy) : policy);
 }
 
@@ -24,6 +26,7 @@ export function policyDigest(policy: Uint8Array | string): Digest {
  * KL_POLICY_THRESHOLD (more people demanded than are named).
  */
 export function parsePolicy(policy: Uint8Array | string): Policy {
+  checkCall("parsePolicy", calls.document, { document: policy });
   const parsed = policySchema.safeParse(readYaml(policy));
   if (!parsed.success) {
     return refuse("KL_POLICY_FIELD", `The policy is not of the expected form: ${firstIssue(parsed.error)}.`);

@@ -1,4 +1,5 @@
 import { digestOf, KernlockError } from "@kernlock/kernels/format";
+import { calls, checkCall } from "./border.ts";
 import { isSupportedKey } from "./keys.ts";
 import type { TrustedKey } from "./types.ts";
 import { type DsseContent, type ParsedBundle, parseBundle } from "./verify/bundle.ts";
@@ -24,7 +25,7 @@ export interface VerifyOptions {
  * `now` where none is proved. What the bundle says about who signed it is a lookup only; nothing in it that is not
  * signed has any effect.
  *
- * Throws KL_BUNDLE_* (docs/security/verifier.md lists them); never anything else.
+ * Throws KL_BUNDLE_* (docs/security/verifier.md lists them), and KL_CALL_ARGUMENT for a call that no bundle can answer.
  */
 export function verifyBundle(
   bytes: Uint8Array,
@@ -32,6 +33,7 @@ export function verifyBundle(
 ): SignedStatement;
 export function verifyBundle(bytes: Uint8Array, options: VerifyOptions): SignedStatement<StatementSigner>;
 export function verifyBundle(bytes: Uint8Array, options: VerifyOptions): SignedStatement<StatementSigner> {
+  checkCall("verifyBundle", calls.verifyBundle, { ...options, bytes });
   return bounded(bytes, (bundleDigest) => {
     const bundle = parseBundle(bytes, "kernlock");
     const { signer, times, logged } =

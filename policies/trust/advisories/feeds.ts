@@ -1,9 +1,11 @@
-import { canonicalJson, digestOf, KernlockError, parseStrictJson } from "@kernlock/kernels/format";
+import { canonicalJson, digestOf, fail, KernlockError, parseStrictJson } from "@kernlock/kernels/format";
 import { z } from "zod";
+import { calls, checkCall, given } from "../border.ts";
 import { clockSkewMs, dayMs, open, signerId, signerName } from "../judge/evidence.ts";
 import { leaf, type Problem, problem } from "../judge/tree.ts";
 import { includesSigner } from "../policy.ts";
-import type { Feed, Policy, Requirement } from "../types.ts";
+import type { Feed, Policy, Requirement, Statement, TrustedKey } from "../types.ts";
+import { verifyBundle } from "../verify.ts";
 import { type Osv, osvSchema } from "./osv.ts";
 import { type Revocation, revocation, revocationsType } from "./revocations.ts";
 
@@ -32,6 +34,7 @@ export interface OpenFeed {
  * who withholds an advisory would send.
  */
 export function openFeed(feed: Feed, policy: Policy, seen: Readonly<Record<string, number>>, now: Date): OpenFeed {
+  checkCall("openFeed", calls.openFeed, { feed, policy, seen, now });
   const bytes = policy.documents?.feeds.get(feed.id);
   const answer = (refusal: Problem | null, more: Partial<OpenFeed> = {}): OpenFeed => ({
     feed,
@@ -70,22 +73,11 @@ function openSigned(
   if (!includesSigner(policy, feed.by ?? [], signerId(signer))) {
     return answer(problem("KL_FEED_SIGNER", `The feed "${feed.id}" is signed by ${signerName(signer)}.`));
   }
-  const wanted = feed.kind === "advisories" ? advisoriesType : revocationsType;
-  const parsed = (feed.kind === "advisories" ? advisoriesSchema : revocationsSchema).safeParse(statement.predicate);
-  const [subject, ...others] = statement.subject;
-  const named =
-    others.length === 0 &&
-    subject?.name === feedSubject(feed.id) &&
-    subject.digest.sha256 === digestOf(canonicalJson(statement.predicate)).slice("sha256:".length);
-  if (statement.predicateType !== wanted || !parsed.success || !named || parsed.data.feed !== feed.id) {
+  const content = contentOf(statement, feed);
+  if (content === undefined) {
     return answer(problem("KL_FEED_INVALID", `What was signed is not the feed "${feed.id}" of ${feed.kind}.`));
   }
-  const { sequence, issued, expires } = parsed.data;
-  const content = {
-    sequence,
-    advisories: "advisories" in parsed.data ? parsed.data.advisories : [],
-    revocations: "revocations" in parsed.data ? parsed.data.revocations : [],
-  };
+  const { sequence, issued, expires } = content;
   const newest = Object.hasOwn(seen, feed.id) ? (seen[feed.id] ?? 0) : 0;
   const age = now.getTime() - Date.parse(issued);
   const refusal = (): Problem | null => {
@@ -101,4 +93,55 @@ function openSigned(
   };
   // What a stale feed says still holds; it is what it does not say that is missing.
   return answer(refusal(), content);
+}
+
+interface FeedContent {
+  readonly sequence: number;
+  readonly issued: string;
+  readonly expires: string | undefined;
+  readonly advisories: readonly Osv[];
+  readonly revocations: readonly Revocation[];
+}
+
+/** What a statement says if it is this feed and no other; its only subject is the feed, by the digest of what it says. */
+function contentOf(statement: Statement, feed: Pick<Feed, "id" | "kind">): FeedContent | undefined {
+  const wanted = feed.kind === "advisories" ? advisoriesType : revocationsType;
+  const parsed = (feed.kind === "advisories" ? advisoriesSchema : revocationsSchema).safeParse(statement.predicate);
+  const [subject, ...others] = statement.subject;
+  const named =
+    others.length === 0 &&
+    subject?.name === feedSubject(feed.id) &&
+    subject.digest.sha256 === digestOf(canonicalJson(statement.predicate)).slice("sha256:".length);
+  if (statement.predicateType !== wanted || !parsed.success || !named || parsed.data.feed !== feed.id) return undefined;
+  const { sequence, issued, expires } = parsed.data;
+  return {
+    ...{ sequence, issued, expires },
+    advisories: "advisories" in parsed.data ? parsed.data.advisories : [],
+    revocations: "revocations" in parsed.data ? parsed.data.revocations : [],
+  };
+}
+
+/**
+ * A signed feed as whoever is to serve it reads it. How old it may be is for its readers' policies to say; what is over
+ * or comes from the future is refused. Throws KL_BUNDLE_*, KL_FEED_INVALID, KL_FEED_STALE, KL_FEED_FUTURE.
+ */
+export function readFeed(
+  bytes: Uint8Array,
+  feed: Pick<Feed, "id" | "kind"> & { readonly keys: Iterable<TrustedKey>; readonly now: Date },
+): FeedContent {
+  checkCall("readFeed", z.object({ id: given.text, kind: z.enum(["advisories", "revocations"]) }), feed);
+  const { now } = feed;
+  const content = contentOf(verifyBundle(bytes, { keys: feed.keys, now }).statement, feed);
+  if (content === undefined) {
+    return fail("KL_FEED_INVALID", `What was signed is not the feed "${feed.id}" of ${feed.kind}.`, {
+      remedy: "Sign it with `kernlock policy feed`, under the name and kind that it has here.",
+    });
+  }
+  if (now.getTime() - Date.parse(content.issued) < -clockSkewMs) {
+    fail("KL_FEED_FUTURE", `The feed "${feed.id}" was issued at ${content.issued}.`, { remedy: "Check the clock." });
+  }
+  if (content.expires !== undefined && !(now.getTime() < Date.parse(content.expires))) {
+    fail("KL_FEED_STALE", `The feed "${feed.id}" is over since ${content.expires}.`, { remedy: "Sign it again." });
+  }
+  return content;
 }

@@ -1,5 +1,6 @@
 import semver from "semver";
 import { z } from "zod";
+import { checkCall, given } from "../border.ts";
 
 /** The ecosystem name under which OSV records speak about kernel packages. */
 export const ecosystem = "Kernlock";
@@ -47,6 +48,14 @@ export function affects(osv: Osv, name: string, version: string): { fixed: strin
     .filter((fix) => semver.valid(fix) !== null && semver.gt(fix, version))
     .sort(semver.compare);
   return { fixed: fixes[0] ?? null };
+}
+
+const question = z.object({ osv: osvSchema, name: given.text, version: given.text });
+
+/** The same for whoever shows advisories. */
+export function isAffected(osv: Osv, name: string, version: string): { fixed: string | null } | null {
+  checkCall("isAffected", question, { osv, name, version });
+  return affects(osv, name, version);
 }
 
 /** OSV's own algorithm: events in the order of their versions switch between affected and not. */

@@ -1,5 +1,6 @@
 import { type Digest, digestOf, KernlockError, parseStrictJson } from "@kernlock/kernels/format";
 import { z } from "zod";
+import { calls, checkCall } from "../border.ts";
 
 const shape = z.looseObject({ dsseEnvelope: z.looseObject({ payload: z.string() }) });
 const statement = z.looseObject({
@@ -14,6 +15,7 @@ const statement = z.looseObject({
 export function describeBundle(
   bytes: Uint8Array,
 ): { payload: Digest; predicateType: string; subjects: readonly string[] } | null {
+  checkCall("describeBundle", calls.bytes, { bytes });
   try {
     const options = { maxBytes: 4 << 20, maxDepth: 32 };
     const bundle = shape.safeParse(parseStrictJson(bytes, { ...options, what: "bundle" }));

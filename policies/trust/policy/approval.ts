@@ -1,5 +1,6 @@
 import { fail } from "@kernlock/kernels/format";
 import { z } from "zod";
+import { calls, checkCall } from "../border.ts";
 import { checkTimes, isHeard, open } from "../judge/evidence.ts";
 import { includesSigner } from "../policy.ts";
 import type { Policy } from "../types.ts";
@@ -23,6 +24,7 @@ export function checkApproval(request: {
   readonly judge: Policy;
   readonly now: Date;
 }): void {
+  checkCall("checkApproval", calls.checkApproval, request);
   const { policy, bundles, judge, now } = request;
   const { approval } = judge;
   if (approval === undefined) return;

@@ -1,4 +1,5 @@
 import type { ErrorCode } from "@kernlock/kernels/format";
+import { calls, checkCall } from "../border.ts";
 import { isHeard, open } from "../judge/evidence.ts";
 import { breakGlassSchema, breakGlassType, exceptionSchema, exceptionType } from "../judge/waivers.ts";
 import { includesSigner } from "../policy.ts";
@@ -12,6 +13,7 @@ export interface Finding {
 
 /** What is wrong with a policy that is well-formed: mostly, that it does not say what its author thinks. */
 export function lintPolicy(policy: Policy, now: Date): Finding[] {
+  checkCall("lintPolicy", calls.lintPolicy, { policy, now });
   return [
     ...wildcards(policy),
     ...keys(policy, now),

@@ -1,5 +1,7 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { type Digest, fail } from "@kernlock/kernels/format";
+import { z } from "zod";
+import { calls, checkCall, given } from "../border.ts";
 import { fingerprintOf } from "../keys.ts";
 import { parseBundle } from "../verify/bundle.ts";
 import { type Leaf, readLeaf } from "../verify/certificate.ts";
@@ -14,6 +16,14 @@ export type { Artifact } from "./content.ts";
 
 /** Who must have signed. There is no way to ask for anybody (G1). */
 export type ExpectedSigner = { readonly key: KeyObject } | { readonly identity: string; readonly issuer: string };
+
+const call = z.object({
+  bytes: given.bytes,
+  signer: z.union([z.object({ key: given.publicKey }), z.object({ identity: given.text, issuer: given.text })]),
+  root: z.object({ logs: z.array(z.unknown()) }),
+  artifact: z.union([z.object({ bytes: given.bytes }), z.object({ digest: z.instanceof(Buffer) })]),
+  now: given.date,
+});
 
 export interface SigstoreVerdict {
   readonly bundleDigest: Digest;
@@ -39,6 +49,7 @@ export function verifySigstore(
     readonly now: Date;
   },
 ): SigstoreVerdict {
+  checkCall("verifySigstore", call, { ...options, bytes });
   return bounded(bytes, (bundleDigest) => {
     const { signer, root, artifact, now } = options;
     const bundle = parseBundle(bytes, "sigstore");
@@ -89,6 +100,7 @@ export function parseSigstoreRoot(bytes: Uint8Array): TrustedRoot {
 
 /** A public key in SPKI PEM. KL_BUNDLE_KEY. */
 export function parseSigstoreKey(pem: string): KeyObject {
+  checkCall("parseSigstoreKey", calls.text, { text: pem });
   try {
     if (/^-----BEGIN PUBLIC KEY-----\r?\n[A-Za-z0-9+/=\r\n]+-----END PUBLIC KEY-----\s*$/.test(pem.trimStart())) {
       return createPublicKey(pem);

@@ -1,5 +1,6 @@
 import { createHash, createPublicKey, type KeyObject, verify } from "node:crypto";
 import { fail } from "@kernlock/kernels/format";
+import { calls, checkCall } from "../border.ts";
 import { refuse } from "./refusal.ts";
 
 /** A signed note (C2SP signed-note): a text, and signatures by names over it. */
@@ -98,6 +99,7 @@ export function cosigners(note: SignedNote, keys: readonly WitnessKey[]): string
  * KL_POLICY_KEY: it is not of this form, or the id is another key's.
  */
 export function parseWitnessKey(text: string): WitnessKey {
+  checkCall("parseWitnessKey", calls.text, { text });
   const [, name, id, encoded = ""] = /^([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]+={0,2})$/u.exec(text) ?? [];
   const bytes = Buffer.from(encoded, "base64");
   if (name !== undefined && bytes.length === 33 && bytes[0] === 4 && bytes.toString("base64") === encoded) {

@@ -2,6 +2,7 @@ import type { KeyObject } from "node:crypto";
 import { type Digest, digestOf, type ErrorCode, fail, KernlockError, parseStrictJson } from "@kernlock/kernels/format";
 import { TrustedRoot as TrustedRootMessage } from "@sigstore/protobuf-specs";
 import { type TrustMaterial, toTrustMaterial } from "@sigstore/verify";
+import { calls, checkCall } from "../border.ts";
 import { firstIssue } from "../shape.ts";
 import type { Profile } from "./bundle.ts";
 import { lint, logNames, type RootProblem, readKey } from "./root-lint.ts";
@@ -39,6 +40,7 @@ export interface TrustedRoot {
  * decision through. KL_ROOT_SYNTAX, _FIELD, _MEDIA_TYPE, _WINDOW, _KEY, _LOG_ID, _CHAIN, _ROLE, _DUPLICATE.
  */
 export function lintTrustedRoot(bytes: Uint8Array): RootProblem[] {
+  checkCall("lintTrustedRoot", calls.bytes, { bytes });
   const read = readRoot(bytes);
   return read.raw === undefined ? read.problems : lint(read.raw);
 }
@@ -50,6 +52,7 @@ export function parseTrustedRoot(bytes: Uint8Array): TrustedRoot {
 
 /** The same; in the profile `sigstore` one key may have several roles. */
 export function parseRoot(bytes: Uint8Array, profile: Profile): TrustedRoot {
+  checkCall("parseTrustedRoot", calls.bytes, { bytes });
   const { json, raw, problems } = readRoot(bytes);
   const all = raw === undefined ? problems : lint(raw);
   const found = profile === "kernlock" ? all : all.filter(({ code }) => code !== "KL_ROOT_ROLE");
