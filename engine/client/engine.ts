@@ -6,7 +6,16 @@ import { describeModel, modelFacts, startRenderProcess } from "../model/index.ts
 import { addonPath } from "../native/addon.ts";
 import { type HostEvents, type StartProcess, startHost } from "./host.ts";
 import { readMachineFacts } from "./machine.ts";
-import { channelFd, type Driver, fromWireError, type HostMessage, wireError } from "./protocol.ts";
+import {
+  channelFd,
+  type Driver,
+  fromWireError,
+  type HostMessage,
+  type Timeline,
+  type Watch,
+  type Watched,
+  wireError,
+} from "./protocol.ts";
 import type {
   BatchItem,
   Engine,
@@ -46,7 +55,7 @@ export function kernelFacts(kernel: SealedKernel): KernelFacts {
 }
 
 /** What the host says about one request. */
-type Answer = Extract<HostMessage, { type: "token" | "logits" | "finished" | "failed" }>;
+type Answer = Extract<HostMessage, { type: "token" | "logits" | "best" | "finished" | "failed" }>;
 
 /** A request that the host works on. */
 interface Pending {
@@ -54,6 +63,7 @@ interface Pending {
   readonly seed: bigint;
   readonly onToken: ((event: TokenEvent) => void) | undefined;
   readonly logits: Float32Array[] | null;
+  readonly best: { ids: number[]; margins: number[] } | null;
   resolve(value: Generated): void;
   reject(error: unknown): void;
 }
@@ -96,6 +106,8 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
   let ended: KernlockError | null = null;
   let nextId = 0;
   let driver: Driver | null = null;
+  let timeline: Timeline = [];
+  const watchers: PromiseWithResolvers<Watched>[] = [];
   const events: HostEvents = {
     onMessage(message, tail) {
       switch (message.type) {
@@ -103,12 +115,19 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
           void render(message.id, message.variables);
           return;
         case "tested":
+        case "timed":
+        case "ceiling":
           return;
+        case "watched": {
+          const { type: _, ...found } = message;
+          watchers.shift()?.resolve(found);
+          return;
+        }
         case "progress":
           onProgress?.(message.done, message.total);
           return;
         case "ready":
-          driver = message.driver;
+          ({ driver, timeline } = message);
           ready.resolve();
           return;
         default:
@@ -118,8 +137,9 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     onEnd(reason) {
       ended = reason;
       ready.reject(reason);
-      for (const one of pending.values()) one.reject(reason);
+      for (const one of [...pending.values(), ...watchers]) one.reject(reason);
       pending.clear();
+      watchers.length = 0;
       void templates?.close();
     },
   };
@@ -146,7 +166,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     if (id === null || one === undefined) return;
     try {
       tell(one, message, tail);
-      if (message.type === "token" || message.type === "logits") return;
+      if (message.type === "token" || message.type === "logits" || message.type === "best") return;
     } catch (error) {
       // The caller's own callback, or logits that nothing can hold: this request ends, others go on.
       one.reject(error);
@@ -165,11 +185,21 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
       case "logits":
         one.logits?.push(new Float32Array(tail.buffer, tail.byteOffset, tail.length / 4));
         return;
+      case "best": {
+        const rows = new Float32Array(tail.buffer, tail.byteOffset, tail.length / 4);
+        for (let row = 0; row < message.rows; row++) {
+          const [id = 0, first = 0, second = 0] = rows.subarray(3 * row, 3 * row + 3);
+          one.best?.ids.push(id);
+          one.best?.margins.push(first - second);
+        }
+        return;
+      }
       case "finished": {
         // The answer may have been whole before the host heard that nobody wants it.
         if (one.signal?.aborted) fail("KL_ENGINE_ABORTED", "The request was given up by its caller.");
         const logits = one.logits === null ? null : join(one.logits, facts.vocab);
-        one.resolve({ result: toResult(message, plan, host.confinement, driver), logits, seed: one.seed });
+        const result = toResult(message, plan, host.confinement, driver);
+        one.resolve({ result, logits, best: one.best, seed: one.seed });
         return;
       }
       case "failed":
@@ -184,7 +214,11 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     if (signal?.aborted) fail("KL_ENGINE_ABORTED", "The request was given up before it began.");
     const id = nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<Generated>();
-    pending.set(id, { seed: BigInt(wire.seed), onToken, signal, logits: wire.logits ? [] : null, resolve, reject });
+    const kept = {
+      logits: wire.logits === true ? [] : null,
+      best: wire.logits === "best" ? { ids: [], margins: [] } : null,
+    };
+    pending.set(id, { seed: BigInt(wire.seed), onToken, signal, ...kept, resolve, reject });
     const abort = (): void => host.send({ type: "abort", id });
     signal?.addEventListener("abort", abort, { once: true });
     host.send({ type: "generate", id, request: wire });
@@ -211,6 +245,8 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     modelFds,
     kernels: hosted,
     careful: options.careful ?? false,
+    ahead: options.ahead ?? true,
+    loading: options.loading ?? { reserve: true, overlap: true },
   });
   try {
     await ready.promise;
@@ -220,7 +256,17 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
   }
   const close = (): Promise<void> => host.close();
   const { confinement } = host;
-  return { plan, pid: host.pid, confinement, driver, generate, generateAll, close, [Symbol.asyncDispose]: close };
+  const watch = (what: Watch): Promise<Watched> => {
+    if (ended !== null) return Promise.reject(ended);
+    const waiting = Promise.withResolvers<Watched>();
+    watchers.push(waiting);
+    host.send({ type: "watch", what });
+    return waiting.promise;
+  };
+  return {
+    ...{ plan, pid: host.pid, confinement, driver, timeline },
+    ...{ watch, generate, generateAll, close, [Symbol.asyncDispose]: close },
+  };
 }
 
 /** @throws KL_ENGINE_LOGITS when one array cannot hold them */

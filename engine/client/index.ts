@@ -3,9 +3,10 @@
  * weights runs in a host process of its own, which gets sealed kernels and open files as descriptors and nothing else.
  */
 export { type Confinement, type ConfinementFacts, confinementFacts, demandConfinement } from "../confine/index.ts";
+export { type BenchOptions, type BenchShape, benchOps, type Timed } from "./bench.ts";
 export { defaultRequest, kernelFacts, startEngine } from "./engine.ts";
 export { readMachineFacts } from "./machine.ts";
 export { nativePaths } from "./native.ts";
-export type { Driver } from "./protocol.ts";
+export type { DeviceMemory, Driver, Loading, Timeline, Watch, Watched } from "./protocol.ts";
 export { type SelftestOptions, type Tested, testOps } from "./selftest.ts";
 export * from "./types.ts";

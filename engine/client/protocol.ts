@@ -5,7 +5,7 @@
  * kernels, so nothing it says is believed before it is parsed.
  */
 import { fail, KernlockError, type Variant } from "@kernlock/kernels/format";
-import type { Plan } from "@kernlock/policies/compatibility";
+import type { Mode, ModelFacts, Plan } from "@kernlock/policies/compatibility";
 import { z } from "zod";
 import type { ChatMessage, ModelDescription } from "../model/types.ts";
 
@@ -37,8 +37,20 @@ export interface WireRequest {
     | { readonly temperature: number | null; readonly topP: number | null; readonly topK: number | null };
   /** Decimal digits of a u64. */
   readonly seed: string;
-  readonly logits: boolean;
+  /** `best`: of every row only the largest logit, its id, and the second largest. */
+  readonly logits: boolean | "best";
 }
+
+/** How weights are brought to a device; both true but for comparison. */
+export interface Loading {
+  /** One reservation for all that stays. */
+  readonly reserve: boolean;
+  /** Reading, copying and preparing at the same time. */
+  readonly overlap: boolean;
+}
+
+/** What is gathered about steps while they run. Counting experts runs them in pieces, so it takes its time. */
+export type Watch = "nothing" | "times" | "experts";
 
 export type ToHost =
   | {
@@ -49,6 +61,9 @@ export type ToHost =
       readonly kernels: readonly HostedKernel[];
       /** Run GPU programs launch by launch, so that a fault names its op. */
       readonly careful: boolean;
+      /** Hand a step to the device before the tokens of the one before it are read. */
+      readonly ahead: boolean;
+      readonly loading: Loading;
     }
   /** Instead of `start`: try every op of the kernels. */
   | {
@@ -58,6 +73,23 @@ export type ToHost =
       readonly kernels: readonly HostedKernel[];
       readonly seed: number;
     }
+  /** Instead of `start`: time every op of the kernels. */
+  | {
+      readonly type: "bench";
+      readonly device: Plan["device"];
+      readonly workers: number;
+      readonly kernels: readonly HostedKernel[];
+      readonly shape: BenchShape;
+      readonly mode: Mode;
+      readonly tokens: readonly number[];
+      readonly context: number;
+      /** Names of ops; null: all. */
+      readonly only: readonly string[] | null;
+      readonly quick: boolean;
+      readonly seed: number;
+    }
+  /** Answered with what was gathered since the last one; from here on, gathers what is named. */
+  | { readonly type: "watch"; readonly what: Watch }
   | { readonly type: "generate"; readonly id: number; readonly request: WireRequest }
   | { readonly type: "abort"; readonly id: number }
   | { readonly type: "rendered"; readonly id: number; readonly text: string }
@@ -90,6 +122,36 @@ const finished = z.strictObject({
   decodeMs: ms,
 });
 
+/** What of a model decides how large its launches are. */
+export type BenchShape = Pick<
+  ModelFacts,
+  "hidden" | "intermediate" | "heads" | "kvHeads" | "headDim" | "experts" | "topK" | "vocab" | "slidingWindow"
+>;
+
+/** Bytes of a GPU, as its driver sees them; `used`: the most that was used besides the context. Zeroes for the CPU. */
+const memory = z.strictObject({ free: ms, total: ms, given: ms, used: ms });
+
+const watched = z.strictObject({
+  type: z.literal("watched"),
+  steps: z.array(
+    z.strictObject({
+      bucket: z.enum(["decode", "mixed"]),
+      tokens: ms,
+      sequences: ms,
+      /** Since the step before it, or since it was begun. */
+      ms,
+      /** Of that, while a program was at work. */
+      busyMs: ms,
+    }),
+  ),
+  /** Of each step, the number of different experts in every layer. */
+  experts: z.array(z.strictObject({ bucket: z.enum(["decode", "mixed"]), tokens: ms, distinct: z.array(ms) })),
+  memory,
+});
+
+/** What a part of the start took. */
+const timeline = z.array(z.strictObject({ name: z.string(), ms }));
+
 /** A GPU driver's library that was opened, the CUDA version it runs, and how the device calls itself. */
 const driver = z.strictObject({ path: z.string(), digest: z.string(), cuda: z.string(), device: z.string() });
 
@@ -110,6 +172,22 @@ const fromHost = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("ready"),
     driver: driver.nullable(),
+    timeline,
+  }),
+  watched,
+  /** What the device copies, read and written bytes together. */
+  z.strictObject({ type: z.literal("ceiling"), bytesPerSecond: ms }),
+  /** One kind of launch of an op; without `time`, `text` says why. */
+  z.strictObject({
+    type: z.literal("timed"),
+    kernel: z.string(),
+    variant: z.string(),
+    op: z.string(),
+    layout: z.string().nullable(),
+    label: z.string(),
+    tokens: ms,
+    time: z.strictObject({ ms, best: ms, runs: ms, launches: ms, bytes: ms, operations: ms, experts: ms }).nullable(),
+    text: z.string(),
   }),
   /** Asks for a chat template to be rendered, which the host may not do itself. */
   z.strictObject({ type: z.literal("render"), id, variables: z.record(z.string(), z.unknown()) }),
@@ -124,6 +202,8 @@ const fromHost = z.discriminatedUnion("type", [
   }),
   /** Tail: f32 [rows, vocab], little endian; rows come in order. */
   z.strictObject({ type: z.literal("logits"), id, rows: z.number().int().positive() }),
+  /** Tail: f32 [rows, 3]: id of the largest logit, the logit, the second largest. */
+  z.strictObject({ type: z.literal("best"), id, rows: z.number().int().positive() }),
   finished,
   z.strictObject({
     type: z.literal("failed"),
@@ -143,6 +223,10 @@ const fromHost = z.discriminatedUnion("type", [
 export type FromHost = z.input<typeof fromHost>;
 export type HostMessage = z.output<typeof fromHost>;
 export type Tested = Omit<Extract<HostMessage, { type: "tested" }>, "type">;
+export type Timed = Omit<Extract<HostMessage, { type: "timed" }>, "type">;
+export type Watched = Omit<z.output<typeof watched>, "type">;
+export type DeviceMemory = z.output<typeof memory>;
+export type Timeline = z.output<typeof timeline>;
 export type Driver = z.output<typeof driver>;
 export type Finished = z.output<typeof finished>;
 export type WireError = Extract<FromHost, { type: "failed" }>["error"];

@@ -3,7 +3,7 @@ import type { SealedKernel } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
 import type { Confinement } from "../confine/index.ts";
 import type { ChatMessage, Model } from "../model/types.ts";
-import type { Driver } from "./protocol.ts";
+import type { Driver, Loading, Timeline, Watch, Watched } from "./protocol.ts";
 
 export type { ChatMessage } from "../model/types.ts";
 
@@ -33,8 +33,8 @@ export interface GenerateRequest {
   readonly sampling?: Sampling;
   /** Same seed, same tokens, whatever else runs. Default: drawn at random, and reported. */
   readonly seed?: bigint;
-  /** Keep a row of logits for every token, prompt and new. */
-  readonly logits?: boolean;
+  /** Keep a row of logits for every token, prompt and new; `best`: of each row only its largest, in `best`. */
+  readonly logits?: boolean | "best";
 }
 
 /** One new token, as it appears. */
@@ -104,6 +104,8 @@ export interface Generated {
   readonly result: GenerateResult;
   /** f32 [prompt + new tokens, vocab]; row k is computed after token k. Null unless asked for. */
   readonly logits: { readonly rows: number; readonly vocab: number; readonly data: Float32Array } | null;
+  /** Of every row the largest logit's id, and by how much it is larger than the second. Null unless asked for. */
+  readonly best: { readonly ids: readonly number[]; readonly margins: readonly number[] } | null;
   readonly seed: bigint;
 }
 
@@ -125,6 +127,10 @@ export interface EngineOptions {
   readonly onProgress?: (done: number, total: number) => void;
   /** Run GPU programs launch by launch, each waited for: slow, and a fault names its op. */
   readonly careful?: boolean;
+  /** Hand a decoding step to the device before the tokens of the one before it are read. Default yes; no to compare. */
+  readonly ahead?: boolean;
+  /** How weights are loaded. Default both; less to compare. */
+  readonly loading?: Loading;
   /** Called with the plan before any weight is read. */
   readonly onPlan?: (plan: Plan) => void;
 }
@@ -136,6 +142,10 @@ export interface Engine extends AsyncDisposable {
   /** As in the results. */
   readonly confinement: Confinement | null;
   readonly driver: Driver | null;
+  /** What each part of the host's start took. */
+  readonly timeline: Timeline;
+  /** What was gathered about steps since the last call, and the device's memory; from here on, gathers `what`. */
+  watch(what: Watch): Promise<Watched>;
   /** Rejects with a KernlockError; requests of concurrent calls run together. */
   generate(request: GenerateRequest, options?: GenerateOptions): Promise<Generated>;
   /** Each request on its own: one that fails leaves the others alone. In order. */

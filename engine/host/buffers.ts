@@ -1,10 +1,16 @@
-import { type BufferName, bufferBytes, type ModelFacts, type Plan, pageBytes } from "@kernlock/policies/compatibility";
+import {
+  type BufferName,
+  bufferBytes,
+  type ModelFacts,
+  type Plan,
+  pageBytes,
+  stepSlots,
+} from "@kernlock/policies/compatibility";
 import { type Device, type Memory, type Shared, type Step, share } from "../native/index.ts";
 
 /** What a step reads and writes besides weights: its inputs and results, memory between ops, the KV cache. */
 export interface Buffers {
-  readonly inputs: Shared;
-  readonly results: Shared;
+  readonly slots: readonly { readonly inputs: Shared; readonly results: Shared }[];
   readonly named: Readonly<Record<BufferName, Memory>>;
   /** Pages of each layer, kv[page, 2, kv_heads, 64, head_dim]. */
   readonly kv: readonly bigint[];
@@ -21,8 +27,10 @@ export function allocateBuffers(device: Device, model: ModelFacts, plan: Plan): 
     Object.entries(sizes).map(([name, bytes]) => [name, device.allocate(bytes)]),
   ) as Record<BufferName, Memory>;
   return {
-    inputs: share(device, inputs),
-    results: share(device, results),
+    slots: Array.from({ length: stepSlots }, () => ({
+      inputs: share(device, inputs / stepSlots),
+      results: share(device, results / stepSlots),
+    })),
     named,
     kv: model.layers.map((kind) => device.allocate(plan.pages[kind] * pageBytes(model, plan.mode)).address),
     scratch: device.allocate(Math.max(plan.workspace.scratch, 64)),

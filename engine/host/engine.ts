@@ -1,15 +1,25 @@
 /** The engine proper: requests in, tokens out. Everything that computes is an op of a sealed kernel. */
 import { fail, KernlockError } from "@kernlock/kernels/format";
 import type { Plan } from "@kernlock/policies/compatibility";
-import { type Driver, type FromHost, type ToHost, type WireRequest, wireError } from "../client/protocol.ts";
+import {
+  type Driver,
+  type FromHost,
+  type Timeline,
+  type ToHost,
+  type Watch,
+  type Watched,
+  type WireRequest,
+  wireError,
+} from "../client/protocol.ts";
 import { confineHost } from "../confine/self.ts";
 import { type Model, modelFacts, modelFromDescription, type RawRenderer } from "../model/index.ts";
 import { type Device, findDriver, hashDriver, openDevice } from "../native/index.ts";
 import { allocateBuffers } from "./buffers.ts";
 import { loadOps } from "./kernels.ts";
 import { type Job, openJob, openLanguage } from "./request.ts";
-import { createScheduler, isDone, nextStep, type Part, retire } from "./scheduler.ts";
-import { createStepper, type StepResult } from "./step.ts";
+import { createScheduler, following, isDone, nextStep, type Part, retire } from "./scheduler.ts";
+import { type Begun, createStepper, type StepResult } from "./step.ts";
+import { createWatcher } from "./watch.ts";
 import { loadWeights, openPlacing } from "./weights.ts";
 
 /** Resolves when the channel has room again; the tail is copied at once. */
@@ -17,38 +27,56 @@ export type Send = (message: FromHost, tail?: Uint8Array) => Promise<void>;
 
 export interface HostEngine {
   readonly driver: Driver | null;
+  /** What each part of the start took. */
+  readonly timeline: Timeline;
+  /** What was gathered since the last call; from here on, gathers `what`. */
+  watch(what: Watch): Watched;
   generate(id: number, request: WireRequest): void;
   abort(id: number): void;
 }
 
 /** Loads kernels, then weights, then serves. @throws KL_LOAD_*, KL_MODEL_*, KL_MEMORY_* */
 export async function startHostEngine(
-  { plan, model: description, modelFds, kernels, careful }: Extract<ToHost, { type: "start" }>,
+  { plan, model: description, modelFds, kernels, careful, ahead, loading }: Extract<ToHost, { type: "start" }>,
   send: Send,
   templates: RawRenderer,
 ): Promise<HostEngine> {
+  const timeline: { name: string; ms: number }[] = [];
+  let since = performance.now();
+  const mark = (name: string): void => {
+    const now = performance.now();
+    timeline.push({ name, ms: now - since });
+    since = now;
+  };
   const model = modelFromDescription(description, modelFds);
   const facts = modelFacts(model);
   const { device, driver } = openPlanned(plan);
   device.careful(careful);
+  mark("driver and context");
   // What the driver and we must open is open; kernels come next.
   if (confineHost(process.argv.slice(2))) void send({ type: "confined" });
   const ops = loadOps(kernels, device);
+  mark("kernels");
   const onProgress = (done: number, total: number): void => void send({ type: "progress", done, total });
   // Staging memory is taken before the reservation, which holds what stays.
-  const placing = openPlacing({ model, plan, device, ops });
-  device.reserve(plan.memory.total + roundingRoom(model));
+  const placing = openPlacing({ model, plan, device, ops, overlap: loading.overlap });
+  mark("staging memory");
+  if (loading.reserve) device.reserve(plan.memory.total + roundingRoom(model));
+  mark("reservation");
   const [weights, language, opened] = await Promise.all([
     loadWeights({ model, plan, device, ops, placing, onProgress }),
     openLanguage(model, templates),
     driver,
   ]);
+  mark("weights, tokenizer, driver's digest");
   const buffers = allocateBuffers(device, facts, plan);
   const stepper = createStepper({ device, plan, model: facts, config: model.config, ops, weights, buffers });
   const scheduler = createScheduler<Job>(facts, plan, plan.pages);
   /** Requests whose prompt is still being read. */
   const opening = new Set<number>();
   let stepping = false;
+  const watcher = createWatcher(device);
+  mark("buffers");
 
   /**
    * Steps until nothing is left to do; at most one of these runs. A step that fails ends the host (its rejection is not
@@ -57,25 +85,37 @@ export async function startHostEngine(
   async function run(): Promise<void> {
     if (stepping) return;
     stepping = true;
+    watcher.begin();
+    // The step at work. The one after it is handed over before its tokens are read, where it is certain that there is one.
+    let step: Begun<Job> | null = null;
     for (;;) {
-      for (const job of retire(scheduler, (job) => job.aborted)) failed(job.id, aborted());
-      for (const job of retire(scheduler, isDone)) finish(job);
-      const parts = nextStep(scheduler);
-      if (parts.length === 0) break;
-      const now = performance.now();
-      for (const { sequence } of parts) sequence.startedAt ??= now;
-      const { bucket, results } = await stepper.step(parts);
+      if (step === null) {
+        for (const job of retire(scheduler, (job) => job.aborted)) failed(job.id, aborted());
+        for (const job of retire(scheduler, isDone)) finish(job);
+        const parts = nextStep(scheduler);
+        if (parts.length === 0) break;
+        const now = performance.now();
+        for (const { sequence } of parts) sequence.startedAt ??= now;
+        step = watcher.what === "experts" ? watcher.counted(await stepper.count(parts)) : stepper.begin(parts, false);
+      }
+      const { parts, bucket }: Begun<Job> = step;
+      const after: Part<Job>[] | null =
+        ahead && watcher.what !== "experts" ? following(scheduler, parts, ({ aborted }) => aborted) : null;
+      const next: Begun<Job> | null = after === null ? null : stepper.begin(after, true);
+      const results = await step.results();
+      watcher.ended(step);
       for (const [i, part] of parts.entries()) {
         part.sequence.buckets.add(bucket);
         await take(part, results[i]!);
       }
+      step = next;
     }
     stepping = false;
   }
 
   async function take({ sequence: job, count, rows }: Part<Job>, { next, logits }: StepResult): Promise<void> {
     job.computed += count;
-    if (job.wantLogits) await sendLogits(job.id, rows, logits);
+    if (job.wantLogits) await (job.onlyBest ? sendBest : sendLogits)(job.id, rows, logits);
     if (next === null) return;
     if (next.id < 0 || next.id >= facts.vocab) {
       fail("KL_OP_FAILED", `The sampling op drew token ${next.id} of a vocabulary of ${facts.vocab}.`, {
@@ -99,6 +139,20 @@ export async function startHostEngine(
       const bytes = new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength);
       await send({ type: "logits", id, rows: piece.length / facts.vocab }, bytes);
     }
+  }
+
+  async function sendBest(id: number, rows: number, logits: Float32Array): Promise<void> {
+    const best = new Float32Array(3 * rows);
+    for (let row = 0; row < rows; row++) {
+      let [at, first, second] = [0, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY];
+      for (let i = 0, k = row * facts.vocab; i < facts.vocab; i++, k++) {
+        const value = logits[k]!;
+        if (value > first) [at, second, first] = [i, first, value];
+        else if (value > second) second = value;
+      }
+      best.set([at, first, second], 3 * row);
+    }
+    if (rows > 0) await send({ type: "best", id, rows }, new Uint8Array(best.buffer));
   }
 
   function finish(job: Job): void {
@@ -125,6 +179,8 @@ export async function startHostEngine(
 
   return {
     driver: opened,
+    timeline,
+    watch: (what) => watcher.watch(what),
     generate(id, request) {
       opening.add(id);
       openJob({ model, plan, language }, id, request).then(

@@ -30,13 +30,22 @@ function receive(message: ToHost): void {
     case "start":
       startHostEngine(message, send, templates).then((started) => {
         engine = started;
-        void send({ type: "ready", driver: started.driver });
+        const { driver, timeline } = started;
+        void send({ type: "ready", driver, timeline });
       }, die);
       return;
     case "selftest":
       import("./selftest/index.ts")
         .then(({ runSelftest }) => runSelftest(message, send))
-        .then((driver) => void send({ type: "ready", driver }), die);
+        .then((driver) => void send({ type: "ready", driver, timeline: [] }), die);
+      return;
+    case "bench":
+      import("./bench/index.ts")
+        .then(({ runBench }) => runBench(message, send))
+        .then((driver) => void send({ type: "ready", driver, timeline: [] }), die);
+      return;
+    case "watch":
+      if (engine !== null) void send({ type: "watched", ...engine.watch(message.what) });
       return;
     case "generate":
       engine?.generate(message.id, message.request);

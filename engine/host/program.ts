@@ -15,9 +15,10 @@ import {
   type ResultName,
   resultLayout,
   type StepSizes,
+  stepSlots,
 } from "@kernlock/policies/compatibility";
 import type { ModelConfig } from "../model/index.ts";
-import { createProgram, type Device, type Program, type Step } from "../native/index.ts";
+import type { Device, Step } from "../native/index.ts";
 import type { Buffers } from "./buffers.ts";
 import { findOp, type LoadedOps, launch } from "./kernels.ts";
 import type { LayerWeights, Weights } from "./weights.ts";
@@ -31,6 +32,16 @@ export interface Shape extends StepSizes {
   readonly maxContext: number;
   /** Whether the logits themselves are wanted. */
   readonly logits: boolean;
+  /** Which set of inputs and results. What a decoding step samples becomes the token ids of the next set. */
+  readonly slot: number;
+  /** The token ids are there already: the step before this one has put them there. */
+  readonly fed: boolean;
+}
+
+/** A step's launches and copies; `routed`: after which of them a layer's experts are chosen. */
+export interface Built {
+  readonly steps: readonly Step[];
+  readonly routed: readonly number[];
 }
 
 export interface Parts {
@@ -51,13 +62,19 @@ interface Place {
   readonly norm: bigint;
 }
 
-export function buildProgram(parts: Parts, shape: Shape): Program {
-  const { device, plan, weights, buffers, model } = parts;
-  const steps: Step[] = buffers.inputs.up(0, inputLayout(shape).bytes);
+export function buildSteps(parts: Parts, shape: Shape): Built {
+  const { plan, weights, buffers, model } = parts;
+  const { inputs, results } = buffers.slots[shape.slot]!;
+  const { offsets, bytes } = inputLayout(shape);
+  // Token ids come first.
+  const first = shape.fed ? offsets.row_seq : 0;
+  const steps: Step[] = inputs.up(first, bytes - first);
+  const routed: number[] = [];
   const fill = argumentsOf(parts, shape);
   const add = (op: PlannedOp, place: Place): void => {
     const loaded = findOp(parts.ops, op);
     steps.push(...launch(loaded, encode(loaded.name, fill[loaded.name], place)));
+    if (op.covers.includes("router")) routed.push(steps.length);
   };
   const planned = (segment: PlannedOp["segment"]): PlannedOp[] =>
     plan.ops.filter((op) => op.bucket === shape.bucket && op.segment === segment);
@@ -73,10 +90,10 @@ export function buildProgram(parts: Parts, shape: Shape): Program {
   }
   if (shape.rows > 0) {
     for (const op of planned("after")) add(op, { layer: null, norm: weights.norm });
-    steps.push(...buffers.results.down(0, resultLayout(shape).bytes));
+    steps.push(...results.down(0, resultLayout(shape).bytes));
     if (shape.logits) steps.push(...buffers.logits.down(4 * shape.rows * model.vocab));
   }
-  return createProgram(device, steps);
+  return { steps, routed };
 }
 
 /** What each op of the model is given at a place. Ops that prepare weights are `weights.ts`'s. */
@@ -92,10 +109,13 @@ function argumentsOf({ plan, model, config, weights, buffers }: Parts, shape: Sh
   const { hidden, intermediate, heads, kvHeads, headDim, experts, topK, vocab } = model;
   const types = modeTypes[plan.mode];
   const address = (name: BufferName): bigint => buffers.named[name].address;
+  const slot = buffers.slots[shape.slot]!;
   const inputs = inputLayout(shape).offsets;
-  const input = (name: InputName): bigint => buffers.inputs.address + BigInt(inputs[name]);
+  const input = (name: InputName): bigint => slot.inputs.address + BigInt(inputs[name]);
   const results = resultLayout(shape).offsets;
-  const result = (name: ResultName): bigint => buffers.results.address + BigInt(results[name]);
+  const result = (name: ResultName): bigint => slot.results.address + BigInt(results[name]);
+  // In a step of decoding, row i that samples is token row i, of this step and of the next.
+  const nextTokens = shape.bucket === "decode" ? buffers.slots[(shape.slot + 1) % stepSlots]!.inputs.address : 0n;
   const dtype = { dtype: dtypes[types.activation] };
   const stream_dtype = { stream_dtype: dtypes[types.stream] };
   const kv_dtype = { kv_dtype: dtypes[types.kv] };
@@ -218,7 +238,7 @@ function argumentsOf({ plan, model, config, weights, buffers }: Parts, shape: Sh
       counters: input("counters"),
       token_ids: result("sampled"),
       logprobs: result("logprobs"),
-      next_token_ids: 0n,
+      next_token_ids: nextTokens,
       ...workspace,
     }),
     copy_rows: null,

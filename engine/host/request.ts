@@ -21,6 +21,8 @@ export interface Job extends Sampled {
   readonly logprobs: number[];
   readonly answer: Answer;
   readonly buckets: Set<Bucket>;
+  /** Of its logits, only the largest of a row are told. */
+  readonly onlyBest: boolean;
   aborted: boolean;
   readonly queuedAt: number;
   startedAt: number | null;
@@ -62,7 +64,8 @@ export async function openJob(
     tokens: ids,
     promptLength: ids.length,
     maxNewTokens,
-    wantLogits: request.logits,
+    wantLogits: request.logits !== false,
+    onlyBest: request.logits === "best",
     computed: 0,
     finish: maxNewTokens === 0 ? "length" : null,
     tables: null,

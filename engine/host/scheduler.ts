@@ -84,6 +84,43 @@ export function nextStep<S extends Sequence>(scheduler: Scheduler<S>): Part<S>[]
   return parts;
 }
 
+/**
+ * The parts of the step that may be handed to the device while `parts` are still at work, before their tokens are known:
+ * the same sequences, each a token further. Null where it is not certain that there will be such a step: somebody ends,
+ * enters, or is something else than decoding. A sequence that then draws a stop token has run one row in vain.
+ */
+export function following<S extends Sequence>(
+  scheduler: Scheduler<S>,
+  parts: readonly Part<S>[],
+  gone: (sequence: S) => boolean,
+): Part<S>[] | null {
+  const { running, model, arenas } = scheduler;
+  if (running.length !== parts.length || canAdmit(scheduler)) return null;
+  const goesOn = ({ sequence, start, count, rows }: Part<S>): boolean =>
+    count === 1 &&
+    rows === 1 &&
+    !sequence.wantLogits &&
+    sequence.finish === null &&
+    !gone(sequence) &&
+    start + 2 - sequence.promptLength < sequence.maxNewTokens;
+  if (!parts.every(goesOn)) return null;
+  return parts.map(({ sequence, start }) => {
+    for (const kind of kinds) {
+      if (!model.layers.includes(kind)) continue;
+      extend(arenas[kind], sequence.tables![kind], start + 1, start + 2, model.slidingWindow);
+    }
+    return { sequence, start: start + 1, count: 1, rows: 1 };
+  });
+}
+
+/** Whether the first that waits would enter now. */
+function canAdmit<S extends Sequence>(scheduler: Scheduler<S>): boolean {
+  const { waiting, running, limits, arenas } = scheduler;
+  const first = waiting[0];
+  if (first === undefined || running.length >= limits.maxSequences) return false;
+  return kinds.every((kind) => arenas[kind].reserved + pagesFor(scheduler, first, kind) <= arenas[kind].pages);
+}
+
 /** Takes sequences that are done (or given up) out and their pages back. */
 export function retire<S extends Sequence>(scheduler: Scheduler<S>, gone: (sequence: S) => boolean): S[] {
   const out: S[] = [];
@@ -98,11 +135,15 @@ export function retire<S extends Sequence>(scheduler: Scheduler<S>, gone: (seque
   return out;
 }
 
-function reserveTables<S extends Sequence>(scheduler: Scheduler<S>, sequence: S): Sequence["tables"] {
-  const { arenas, model, limits } = scheduler;
+/** The most pages that a sequence may ever hold at once. */
+function pagesFor<S extends Sequence>({ model, limits }: Scheduler<S>, sequence: S, kind: LayerKind): number {
   const most = sequence.promptLength + sequence.maxNewTokens;
-  const need = (kind: LayerKind): number =>
-    model.layers.includes(kind) ? pagesPerSequence(kind, model, limits, most) : 0;
+  return model.layers.includes(kind) ? pagesPerSequence(kind, model, limits, most) : 0;
+}
+
+function reserveTables<S extends Sequence>(scheduler: Scheduler<S>, sequence: S): Sequence["tables"] {
+  const { arenas } = scheduler;
+  const need = (kind: LayerKind): number => pagesFor(scheduler, sequence, kind);
   const full = reserve(arenas.full, "full", need("full"));
   if (full === null) return null;
   const sliding = reserve(arenas.sliding, "sliding", need("sliding"));

@@ -8,10 +8,11 @@ import {
   type Plan,
   pageTokens,
   resultLayout,
+  stepSlots,
 } from "@kernlock/policies/compatibility";
-import type { Program } from "../native/index.ts";
+import { createProgram, type Program, readMemory } from "../native/index.ts";
 import { type Buffers, f32, i32, u64 } from "./buffers.ts";
-import { buildProgram, type Parts, type Shape } from "./program.ts";
+import { buildSteps, type Parts, type Shape } from "./program.ts";
 import type { Part, Sequence } from "./scheduler.ts";
 
 /** What sampling must know of a sequence. */
@@ -30,9 +31,22 @@ export interface StepResult {
   readonly logits: Float32Array;
 }
 
+/** A step that has been handed to the device. */
+export interface Begun<S extends Sampled> {
+  readonly parts: readonly Part<S>[];
+  readonly bucket: Bucket;
+  /** Results in the order of the parts, to be asked for once the step before has been taken. @throws KL_OP_FAILED */
+  readonly results: () => Promise<StepResult[]>;
+}
+
 export interface Stepper {
-  /** Runs the parts; results are in their order. @throws KL_OP_FAILED */
-  step(parts: readonly Part<Sampled>[]): Promise<{ bucket: Bucket; results: StepResult[] }>;
+  /**
+   * Hands the parts to the device. Every other step may begin before the one before it has ended; `fed`: that one's
+   * tokens, row for row, are what this one reads.
+   */
+  begin<S extends Sampled>(parts: readonly Part<S>[], fed: boolean): Begun<S>;
+  /** The same in pieces, waited for; also gives how many different experts each layer has used. */
+  count<S extends Sampled>(parts: readonly Part<S>[]): Promise<Begun<S> & { readonly distinct: readonly number[] }>;
 }
 
 /** A program with the places of its inputs and results. */
@@ -44,38 +58,66 @@ interface Ready {
 }
 
 export function createStepper(parts: Parts): Stepper {
-  const { plan, model, buffers } = parts;
+  const { device, plan, model, buffers } = parts;
+  let slot = 0;
   const ready = new Map<string, Ready>();
   const readyFor = (shape: Shape): Ready => {
     const key = Object.values(shape).join();
-    const known = ready.get(key) ?? { program: buildProgram(parts, shape), ...openArrays(buffers, shape) };
+    const known = ready.get(key) ?? {
+      program: createProgram(device, buildSteps(parts, shape).steps),
+      ...openArrays(buffers, shape),
+    };
     ready.set(key, known);
     return known;
   };
+  const shaped = (stepParts: readonly Part[], fed: boolean): Shape => {
+    slot = (slot + 1) % stepSlots;
+    return { ...shapeOf(stepParts, plan), slot, fed };
+  };
+  const resultsOf = (stepParts: readonly Part<Sampled>[], { sampled, logprobs }: Results): StepResult[] => {
+    let row = 0;
+    return stepParts.map(({ sequence, start, count, rows }) => {
+      const { wantLogits } = sequence;
+      const logits = wantLogits
+        ? buffers.logits.view().subarray(row * model.vocab, (row + rows) * model.vocab)
+        : new Float32Array(0);
+      row += rows;
+      const last = rows > 0 && start + count === sequence.tokens.length && sequence.finish === null;
+      const next = last ? { id: sampled[row - 1]!, logprob: logprobs[row - 1]! } : null;
+      return { next, logits };
+    });
+  };
   return {
-    async step(stepParts) {
-      const shape = shapeOf(stepParts, plan);
-      const { program, inputs, sampled, logprobs } = readyFor(shape);
+    begin(stepParts, fed) {
+      const shape = shaped(stepParts, fed);
+      const { program, inputs, ...results } = readyFor(shape);
       fillInputs(inputs, stepParts, shape);
-      await program.run();
-      let row = 0;
-      const results = stepParts.map(({ sequence, start, count, rows }) => {
-        const { wantLogits } = sequence;
-        const logits = wantLogits
-          ? buffers.logits.view().subarray(row * model.vocab, (row + rows) * model.vocab)
-          : new Float32Array(0);
-        row += rows;
-        const last = rows > 0 && start + count === sequence.tokens.length && sequence.finish === null;
-        const next = last ? { id: sampled[row - 1]!, logprob: logprobs[row - 1]! } : null;
-        return { next, logits };
-      });
-      return { bucket: shape.bucket, results };
+      const ran = program.run();
+      return { parts: stepParts, bucket: shape.bucket, results: () => ran.then(() => resultsOf(stepParts, results)) };
+    },
+    async count(stepParts) {
+      const shape = shaped(stepParts, false);
+      const { inputs, ...results } = openArrays(buffers, shape);
+      fillInputs(inputs, stepParts, shape);
+      const { steps, routed } = buildSteps(parts, shape);
+      const rows = stepParts.reduce((sum, { count }) => sum + count, 0);
+      const distinct: number[] = [];
+      let from = 0;
+      for (const to of routed) {
+        await createProgram(device, steps.slice(from, to)).run();
+        const ids = readMemory(device, buffers.named.expert_ids, 4 * rows * model.topK);
+        distinct.push(new Set(i32(ids)).size);
+        from = to;
+      }
+      if (from < steps.length) await createProgram(device, steps.slice(from)).run();
+      const done = resultsOf(stepParts, results);
+      return { parts: stepParts, bucket: shape.bucket, results: () => Promise.resolve(done), distinct };
     },
   };
 }
 
 /** Sizes are rounded up to powers of two, so that few programs serve all steps. */
-function shapeOf(parts: readonly Part[], plan: Plan): Shape {
+function shapeOf(parts: readonly Part[], plan: Plan): Omit<Shape, "slot" | "fed"> {
   const sum = (of: (part: Part) => number): number => parts.reduce((total, part) => total + of(part), 0);
   const rows = sum((part) => part.rows);
   const longest = Math.max(...parts.map(({ start, count }) => start + count));
@@ -94,9 +136,11 @@ function shapeOf(parts: readonly Part[], plan: Plan): Shape {
 }
 
 type Inputs = ReturnType<typeof openArrays>["inputs"];
+type Results = Pick<Ready, "sampled" | "logprobs">;
 
 /** The arrays of a shape, packed at the beginning of what is shared with the device. */
-function openArrays({ inputs, results }: Buffers, shape: Shape) {
+function openArrays({ slots }: Buffers, shape: Shape) {
+  const { inputs, results } = slots[shape.slot]!;
   const { offsets, bytes } = inputLayout(shape);
   const ends = [...Object.values(offsets).slice(1), bytes];
   const starts = Object.keys(offsets) as InputName[];
@@ -142,7 +186,8 @@ function fillInputs(inputs: Inputs, parts: readonly Part<Sampled>[], shape: Shap
       table.fill(-1, sequence.tables![kind].pages.length);
     }
     for (let k = 0; k < count; k++, token++) {
-      inputs.token_ids[token] = sequence.tokens[start + k]!;
+      // Where it is not known yet, the device puts it there, and where both share memory, maybe right now.
+      if (!shape.fed) inputs.token_ids[token] = sequence.tokens[start + k]!;
       inputs.row_seq[token] = i;
       inputs.positions[token] = start + k;
       if (k < count - rows) continue;

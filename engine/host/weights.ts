@@ -46,13 +46,13 @@ interface Loading {
 }
 
 /** Pinned and device memory that weights pass through: three slots, each the largest thing that is prepared in one piece. */
-const ring = { slots: 3, slotBytes: 48 << 20, overlap: true };
+const ring = { slots: 3, slotBytes: 48 << 20 };
 
 /**
  * Begins to place the weights of a model; `finish` of the result does the reading. A GPU's staging memory is taken now.
  * @throws KL_MEMORY_*
  */
-export function openPlacing({ model, plan, device }: Loading): Placing {
+export function openPlacing({ model, plan, device, overlap }: Loading & { readonly overlap: boolean }): Placing {
   const scales = /\.mlp\.experts\.(gate_up|down)_proj_scales$/;
   const refused = [253, 254, 255].find((byte) => scaleRow(byte, plan.expertLayout) !== undefined) ?? 256;
   const options = {
@@ -72,7 +72,7 @@ export function openPlacing({ model, plan, device }: Loading): Placing {
   const slotBytes = Math.max(ring.slotBytes, largest);
   return device.kind === "cpu"
     ? placeMapped(options)
-    : placeUploaded({ ...options, ring: { ...ring, slotBytes, readers: Math.min(16, plan.workers) } });
+    : placeUploaded({ ...options, ring: { ...ring, slotBytes, overlap, readers: Math.min(16, plan.workers) } });
 }
 
 /** @throws KL_MODEL_SCALE before any kernel uses the scale; KL_MEMORY_*, KL_OP_FAILED */

@@ -7,6 +7,7 @@
 export { parseConfig } from "./config.ts";
 export { describeModel, modelFromDescription } from "./describe.ts";
 export { modelFacts } from "./facts.ts";
+export { type FillOptions, fillModel } from "./fill.ts";
 export { createHarmonyParser } from "./harmony.ts";
 export { formatInspection, inspectModel } from "./inspect.ts";
 export { type MakeModelOptions, makeModel, type ShapeName, shapes } from "./make.ts";

@@ -5,11 +5,22 @@ import { fail } from "@kernlock/kernels/format";
 import { parseConfig } from "./config.ts";
 import { type ExpectedTensor, expectedTensors } from "./weights.ts";
 
-/** The released shapes (config.json of gpt-oss-20b and gpt-oss-120b). */
+interface Widths {
+  readonly layers: number;
+  readonly experts: number;
+  readonly hidden: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly vocab: number;
+}
+const released = { hidden: 2880, heads: 64, kvHeads: 8, vocab: 201088 } as const;
+
+/** The released shapes (config.json of gpt-oss-20b and gpt-oss-120b), and one that any machine runs in no time. */
 export const shapes = {
-  "gpt-oss-20b": { layers: 24, experts: 32 },
-  "gpt-oss-120b": { layers: 36, experts: 128 },
-} as const;
+  "gpt-oss-20b": { layers: 24, experts: 32, ...released },
+  "gpt-oss-120b": { layers: 36, experts: 128, ...released },
+  tiny: { layers: 4, experts: 32, hidden: 256, heads: 8, kvHeads: 2, vocab: 4096 },
+} as const satisfies Record<string, Widths>;
 export type ShapeName = keyof typeof shapes;
 
 export interface MakeModelOptions {
@@ -36,7 +47,7 @@ export interface MakeModelOptions {
  */
 export function makeModel(options: MakeModelOptions): { readonly bytes: number; readonly shards: number } {
   const { folder, seed } = options;
-  const configText = `${JSON.stringify(releasedConfig(options), null, 2)}\n`;
+  const configText = `${JSON.stringify(shapeConfig(options), null, 2)}\n`;
   const config = parseConfig(configText);
   const tensors = expectedTensors(config, "mxfp4");
   prepareFolder(folder);
@@ -72,13 +83,14 @@ export function makeModel(options: MakeModelOptions): { readonly bytes: number; 
 
 const pad = (n: number): string => `${n}`.padStart(5, "0");
 
-/** Special tokens stand as far from the end of the vocabulary as in the released files. */
-function releasedConfig({
+/** config.json of a shape. Special tokens stand as far from the end of the vocabulary as in the released files. */
+export function shapeConfig({
   shape,
   layers = shapes[shape].layers,
   experts = shapes[shape].experts,
-  vocab = 201088,
-}: MakeModelOptions): Record<string, unknown> {
+  vocab = shapes[shape].vocab,
+}: Pick<MakeModelOptions, "shape" | "layers" | "experts" | "vocab">): Record<string, unknown> {
+  const { hidden, heads, kvHeads } = shapes[shape];
   if (!Number.isInteger(layers) || layers < 1 || layers > shapes[shape].layers)
     fail("KL_MODEL_MAKE", `${shape} has 1 to ${shapes[shape].layers} layers to take.`, {
       remedy: "Give fewer layers.",
@@ -90,10 +102,10 @@ function releasedConfig({
     num_local_experts: experts,
     num_experts_per_tok: 4,
     experts_per_token: 4,
-    hidden_size: 2880,
-    intermediate_size: 2880,
-    num_attention_heads: 64,
-    num_key_value_heads: 8,
+    hidden_size: hidden,
+    intermediate_size: hidden,
+    num_attention_heads: heads,
+    num_key_value_heads: kvHeads,
     head_dim: 64,
     layer_types: Array.from({ length: layers }, (_, i) => (i % 2 === 0 ? "sliding_attention" : "full_attention")),
     sliding_window: 128,
@@ -164,7 +176,7 @@ function prepareFolder(folder: string): void {
 }
 
 /** A seeded stream of random bytes: AES-128 in counter mode, which no file of weights is long enough to exhaust. */
-function randomStream(seed: number): (bytes: number) => Buffer {
+export function randomStream(seed: number): (bytes: number) => Buffer {
   const key = Buffer.alloc(16);
   key.writeBigUInt64LE(BigInt(seed));
   const cipher = createCipheriv("aes-128-ctr", key, Buffer.alloc(16));
@@ -213,12 +225,12 @@ function writeShard(
   }
 }
 
-function write(file: number, bytes: Uint8Array): void {
+export function write(file: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
 }
 
 /** Turns random bytes into values of the tensor's kind, in place. Blocks stay random: every code is as likely. */
-function shapeValues({ name, dtype }: SizedTensor, bytes: Buffer): void {
+export function shapeValues({ name, dtype }: Pick<SizedTensor, "name" | "dtype">, bytes: Buffer): void {
   if (dtype === "U8") {
     // 2^(120-127) times a mean square of 8.6 per code: a standard deviation near 0.02.
     if (name.endsWith("_scales")) for (let i = 0; i < bytes.length; i++) bytes[i] = 119 + ((bytes[i] ?? 0) % 3);

@@ -117,7 +117,7 @@ Napi::Value reserve(Info info) {
   return info.Env().Undefined();
 }
 
-// device -> {free, total, inUse}, of a GPU
+// device -> {free, total, inUse, mostUsed}, of a GPU
 Napi::Value device_memory(Info info) {
   CudaDevice* device = get<Opened>(info[0]).cuda;
   Napi::Object object = Napi::Object::New(info.Env());
@@ -126,6 +126,7 @@ Napi::Value device_memory(Info info) {
   object.Set("free", static_cast<double>(free));
   object.Set("total", static_cast<double>(total));
   object.Set("inUse", static_cast<double>(device == nullptr ? 0 : device->in_use()));
+  object.Set("mostUsed", static_cast<double>(device == nullptr ? 0 : device->most_used()));
   return object;
 }
 
@@ -367,6 +368,30 @@ Napi::Value run_upload_jobs(Info info) {
   return deferred.Promise();
 }
 
+// (device, program, runs) -> milliseconds of each run, or what failed
+Napi::Value time_program(Info info) {
+  std::vector<double> taken;
+  const auto failure = get<Opened>(info[0]).device.time(*get<ProgramRef>(info[1]), info[2].As<Napi::Number>().Uint32Value(), taken);
+  if (failure) return outcome(info.Env(), failure);
+  Napi::Array array = Napi::Array::New(info.Env(), taken.size());
+  for (uint32_t i = 0; i < taken.size(); ++i) array.Set(i, taken[i]);
+  return array;
+}
+
+// (device, bytes) -> bytes a second, read and written
+Napi::Value time_copy(Info info) {
+  std::string why;
+  const double rate = get<Opened>(info[0]).device.copy_rate(number(info[1]), why);
+  if (rate <= 0) return refuse(info.Env(), {"KL_MEMORY_ALLOCATE", why});
+  return Napi::Number::New(info.Env(), rate);
+}
+
+// device -> milliseconds during which a program was at work
+Napi::Value busy_time(Info info) {
+  Opened& opened = get<Opened>(info[0]);
+  return Napi::Number::New(info.Env(), opened.runner ? static_cast<double>(opened.runner->busy()) * 1e-6 : 0);
+}
+
 Napi::Value time_read_loop(Info info) {
   CpuDevice* cpu = get<Opened>(info[0]).cpu;
   if (cpu == nullptr) return Napi::Number::New(info.Env(), 0);
@@ -405,6 +430,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   offer("runProgramSync", run_program_sync);
   offer("runUpload", run_upload_jobs);
   offer("timeReadLoop", time_read_loop);
+  offer("timeProgram", time_program);
+  offer("timeCopy", time_copy);
+  offer("busyTime", busy_time);
   return exports;
 }
 

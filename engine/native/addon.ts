@@ -73,7 +73,7 @@ export interface Addon {
     total: number;
   };
   reserve(device: DeviceHandle, bytes: number): void;
-  deviceMemory(device: DeviceHandle): { free: number; total: number; inUse: number };
+  deviceMemory(device: DeviceHandle): { free: number; total: number; inUse: number; mostUsed: number };
   setCareful(device: DeviceHandle, careful: boolean): void;
   closeDevice(device: DeviceHandle): void;
   facts(): { level: 1 | 2 | 3 | 4; cores: number };
@@ -103,6 +103,9 @@ export interface Addon {
     onBytes: (done: number) => void,
   ): Promise<UploadFailure | undefined>;
   timeReadLoop(device: DeviceHandle, address: bigint, bytes: number, repeats: number): number;
+  timeProgram(device: DeviceHandle, program: ProgramHandle, runs: number): number[] | StepFailure;
+  timeCopy(device: DeviceHandle, bytes: number): number;
+  busyTime(device: DeviceHandle): number;
 }
 
 let loaded: Addon | undefined;

@@ -59,6 +59,45 @@ std::optional<OpFailure> CpuDevice::execute(const Program& program) {
   return std::nullopt;
 }
 
+std::optional<OpFailure> CpuDevice::time(const Program& program, uint32_t runs, std::vector<double>& milliseconds) {
+  for (uint32_t run = 0; run <= runs; ++run) {
+    const auto start = std::chrono::steady_clock::now();
+    if (auto failure = execute(program)) return failure;
+    const double taken = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    if (run > 0) milliseconds.push_back(taken);
+  }
+  return std::nullopt;
+}
+
+double CpuDevice::copy_rate(uint64_t bytes, std::string& why) {
+  static constexpr uint64_t piece = 1u << 20;
+  struct Task {
+    char* to;
+    const char* from;
+    uint64_t bytes;
+  } task{static_cast<char*>(allocate(bytes, why)), static_cast<const char*>(allocate(bytes, why)), bytes};
+  double best = 0;
+  if (task.to != nullptr && task.from != nullptr) {
+    const auto body = [](void* arg, uint32_t i, uint32_t) {
+      const Task& task = *static_cast<const Task*>(arg);
+      const uint64_t begin = i * piece;
+      std::memcpy(task.to + begin, task.from + begin, std::min(piece, task.bytes - begin));
+    };
+    const std::lock_guard guard(busy());
+    // Pages that nobody has written are all one page of zeros.
+    std::memset(const_cast<char*>(task.from), 1, bytes);
+    for (int pass = 0; pass < 6; ++pass) {
+      const auto start = std::chrono::steady_clock::now();
+      pool_.run(static_cast<uint32_t>((bytes + piece - 1) / piece), body, &task);
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      best = std::max(best, 2 * static_cast<double>(bytes) / seconds);
+    }
+  }
+  if (task.to != nullptr) release(task.to, bytes);
+  if (task.from != nullptr) release(const_cast<char*>(task.from), bytes);
+  return best;
+}
+
 uint32_t cpu_level() {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("x86-64-v4")) return 4;

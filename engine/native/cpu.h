@@ -18,6 +18,8 @@ class CpuDevice final : public Device {
   void* allocate_host(uint64_t bytes, std::string& why) override { return allocate(bytes, why); }
   void release_host(void* address, uint64_t bytes) override { release(address, bytes); }
   std::optional<OpFailure> execute(const Program& program) override;
+  std::optional<OpFailure> time(const Program& program, uint32_t runs, std::vector<double>& milliseconds) override;
+  double copy_rate(uint64_t bytes, std::string& why) override;
   void interrupt() override { interrupted_.store(true); }
   Pool& pool() { return pool_; }
   // What is launched afterwards runs on its caller alone.

@@ -1,5 +1,6 @@
 #include "cuda.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -57,6 +58,11 @@ bool CudaDevice::start(const std::string& path, int ordinal, Failure& why) {
       failed(driver_->stream_create(&stream_, cuda::stream_non_blocking), "cuStreamCreate")) {
     return false;
   }
+  for (cuda::Event& event : events_) {
+    if (failed(driver_->event_create(&event, cuda::event_disable_timing), "cuEventCreate")) return false;
+  }
+  uint64_t total = 0;
+  memory(first_free_, total);
   fill_host_table();
   return true;
 }
@@ -132,7 +138,7 @@ kl_status CudaDevice::launch(const kl_launch& launch) {
   }
   cuda::Attribute attributes[3] = {};
   unsigned count = 0;
-  if (launch.pdl != 0 && after_kernel_) {
+  if (launch.pdl != 0 && after_kernel_ && facts_.capability >= 90) {  // older devices know no such attribute
     attributes[count].id = cuda::programmatic_serialization;
     attributes[count++].value.flag = 1;
   }
@@ -169,6 +175,7 @@ bool CudaDevice::reserve(uint64_t bytes, std::string& why) {
     return false;
   }
   arena_bytes_ = size;
+  look();
   return true;
 }
 
@@ -194,7 +201,13 @@ void* CudaDevice::allocate(uint64_t bytes, std::string& why) {
     return nullptr;
   }
   in_use_ += size;
+  look();
   return reinterpret_cast<void*>(at);
+}
+
+void CudaDevice::look() {
+  size_t free = 0, total = 0;
+  if (driver_->memory_info(&free, &total) == cuda::success) least_free_ = std::min<uint64_t>(least_free_, free);
 }
 
 void CudaDevice::release(void* address, uint64_t) {
@@ -229,6 +242,8 @@ void CudaDevice::memory(uint64_t& free, uint64_t& total) {
   driver_->memory_info(&a, &b);
   free = a;
   total = b;
+  const std::lock_guard guard(memory_lock_);
+  least_free_ = least_free_ == 0 ? free : std::min(least_free_, free);
 }
 
 void CudaDevice::stop() {
@@ -318,15 +333,114 @@ std::optional<OpFailure> CudaDevice::execute(const Program& program) {
     if (!failure) ++program.runs;
     return failure;
   }
-  if (!program.recording) {
-    if (const auto failure = record(program)) return failure;
-  }
+  if (const auto failure = ready(program)) return failure;
   kl_status status = check(driver_->graph_launch(static_cast<cuda::GraphExec>(program.recording.get()), stream_), "cuGraphLaunch");
   if (status == KL_OK) status = check(driver_->stream_wait(stream_), "waiting for the program");
   ++program.runs;
   if (status == KL_OK) return std::nullopt;
   lost_ = take_report();
   return OpFailure{OpFailure::unknown, status, lost_};
+}
+
+std::optional<OpFailure> CudaDevice::ready(const Program& program) {
+  if (program.runs == 0) {
+    if (const auto failure = run_each(program)) return failure;
+    ++program.runs;
+  }
+  return program.recording ? std::nullopt : record(program);
+}
+
+bool CudaDevice::begin(const Program& program) {
+  const std::lock_guard guard(busy());
+  // What has to be looked at step by step is not begun: nothing may stand behind it.
+  if (careful_ || !lost_.empty() || !program.recording || begun_ - finished_ == at_work) return false;
+  enter();
+  take_report();
+  kl_status status = check(driver_->graph_launch(static_cast<cuda::GraphExec>(program.recording.get()), stream_), "cuGraphLaunch");
+  if (status == KL_OK) status = check(driver_->event_record(events_[begun_ % at_work], stream_), "cuEventRecord");
+  if (status != KL_OK) {
+    lost_ = take_report();
+    return false;
+  }
+  ++begun_;
+  ++program.runs;
+  return true;
+}
+
+std::optional<OpFailure> CudaDevice::finish() {
+  cuda::Event event = nullptr;
+  {
+    const std::lock_guard guard(busy());
+    if (begun_ == finished_) return std::nullopt;
+    event = events_[finished_ % at_work];
+  }
+  enter();
+  const cuda::Result result = driver_->event_wait(event);
+  const std::lock_guard guard(busy());
+  ++finished_;
+  if (result != cuda::success && lost_.empty()) lost_ = "waiting for the program gave " + driver_->describe(result);
+  // A fault shows with whichever wait comes first; what stands behind it has not run.
+  return lost_.empty() ? std::nullopt : std::optional(OpFailure{OpFailure::unknown, KL_DEVICE, lost_});
+}
+
+void CudaDevice::quiet() {
+  enter();
+  driver_->stream_wait(stream_);
+}
+
+std::optional<OpFailure> CudaDevice::time(const Program& program, uint32_t runs, std::vector<double>& milliseconds) {
+  const std::lock_guard guard(busy());
+  if (!lost_.empty()) return OpFailure{OpFailure::unknown, KL_DEVICE, lost_};
+  enter();
+  take_report();
+  if (const auto failure = ready(program)) return failure;
+  const auto exec = static_cast<cuda::GraphExec>(program.recording.get());
+  cuda::Event from = nullptr, to = nullptr;
+  kl_status status = check(driver_->event_create(&from, cuda::event_default), "cuEventCreate");
+  if (status == KL_OK) status = check(driver_->event_create(&to, cuda::event_default), "cuEventCreate");
+  for (uint32_t run = 0; status == KL_OK && run <= runs; ++run) {
+    float taken = 0;
+    if (status == KL_OK) status = check(driver_->event_record(from, stream_), "cuEventRecord");
+    if (status == KL_OK) status = check(driver_->graph_launch(exec, stream_), "cuGraphLaunch");
+    if (status == KL_OK) status = check(driver_->event_record(to, stream_), "cuEventRecord");
+    if (status == KL_OK) status = check(driver_->event_wait(to), "waiting for the program");
+    if (status == KL_OK) status = check(driver_->event_elapsed(&taken, from, to), "cuEventElapsedTime");
+    if (status == KL_OK && run > 0) milliseconds.push_back(taken);
+    if (status == KL_OK && interrupted_.load(std::memory_order_relaxed)) break;
+  }
+  if (from != nullptr) driver_->event_destroy(from);
+  if (to != nullptr) driver_->event_destroy(to);
+  if (status == KL_OK) return std::nullopt;
+  lost_ = take_report();
+  return OpFailure{OpFailure::unknown, status, lost_};
+}
+
+double CudaDevice::copy_rate(uint64_t bytes, std::string& why) {
+  void* to = allocate(bytes, why);
+  void* from = to == nullptr ? nullptr : allocate(bytes, why);
+  double best = 0;
+  if (from != nullptr) {
+    const std::lock_guard guard(busy());
+    enter();
+    cuda::Event begin = nullptr, end = nullptr;
+    cuda::Result result = driver_->event_create(&begin, cuda::event_default);
+    if (result == cuda::success) result = driver_->event_create(&end, cuda::event_default);
+    for (int pass = 0; result == cuda::success && pass < 10; ++pass) {
+      float taken = 0;
+      result = driver_->event_record(begin, stream_);
+      if (result == cuda::success) result = driver_->copy_within(device_pointer(to), device_pointer(from), bytes, stream_);
+      if (result == cuda::success) result = driver_->event_record(end, stream_);
+      if (result == cuda::success) result = driver_->event_wait(end);
+      if (result == cuda::success) result = driver_->event_elapsed(&taken, begin, end);
+      if (result == cuda::success && taken > 0) best = std::max(best, 2 * static_cast<double>(bytes) / (taken * 1e-3));
+    }
+    if (result != cuda::success) why = driver_->describe(result);
+    if (begin != nullptr) driver_->event_destroy(begin);
+    if (end != nullptr) driver_->event_destroy(end);
+  }
+  if (to != nullptr) release(to, bytes);
+  if (from != nullptr) release(from, bytes);
+  return best;
 }
 
 std::optional<OpFailure> CudaDevice::run_each(const Program& program) {

@@ -38,6 +38,11 @@ class CudaDevice final : public Device {
   void* allocate_host(uint64_t bytes, std::string& why) override;
   void release_host(void* address, uint64_t bytes) override;
   std::optional<OpFailure> execute(const Program& program) override;
+  bool begin(const Program& program) override;
+  std::optional<OpFailure> finish() override;
+  void quiet() override;
+  std::optional<OpFailure> time(const Program& program, uint32_t runs, std::vector<double>& milliseconds) override;
+  double copy_rate(uint64_t bytes, std::string& why) override;
   void interrupt() override { interrupted_.store(true); }
   void stop() override;
 
@@ -50,6 +55,9 @@ class CudaDevice final : public Device {
   void memory(uint64_t& free, uint64_t& total);
   // Bytes given out now, and the most there were.
   uint64_t in_use() const { return in_use_; }
+  // The most that the device had less than when this process had its context on it, as far as anybody looked: what was
+  // allocated, kernels, and what the driver took for them. Whatever else uses the device counts too.
+  uint64_t most_used() const { return first_free_ > least_free_ ? first_free_ - least_free_ : 0; }
 
   const cuda::Driver& driver() const { return *driver_; }
   cuda::Stream stream() const { return stream_; }
@@ -72,6 +80,10 @@ class CudaDevice final : public Device {
   kl_status issue(const ImageLaunch& launch);
   std::optional<OpFailure> run_each(const Program& program);
   std::optional<OpFailure> record(const Program& program);
+  // The program as a graph, after a first run that goes step by step.
+  std::optional<OpFailure> ready(const Program& program);
+  // Looks how much memory is left; the caller holds memory_lock_.
+  void look();
 
   const cuda::Driver* driver_ = nullptr;
   cuda::Context context_ = nullptr;
@@ -86,12 +98,17 @@ class CudaDevice final : public Device {
   bool after_kernel_ = false;
   // Set once the driver reported a fault after which a context is of no use.
   std::string lost_;
+  // One for each program that may be at work at once, in turn: `begun_` of them were begun, `finished_` waited for.
+  static constexpr uint32_t at_work = 4;
+  cuda::Event events_[at_work] = {};
+  uint32_t begun_ = 0, finished_ = 0;
 
   std::mutex memory_lock_;
   cuda::Pointer arena_ = 0;
   uint64_t arena_bytes_ = 0;
   uint64_t arena_used_ = 0;
   uint64_t in_use_ = 0;
+  uint64_t first_free_ = 0, least_free_ = 0;
   std::map<cuda::Pointer, uint64_t> single_;  // allocations outside the arena
 };
 

@@ -30,6 +30,7 @@ enum DeviceAttribute : int {
 };
 constexpr int dynamic_shared_bytes = 8;             // attribute of a function
 constexpr unsigned stream_non_blocking = 1;
+constexpr unsigned event_default = 0;
 constexpr unsigned event_disable_timing = 2;
 constexpr unsigned host_portable = 1;
 constexpr int capture_thread_local = 1;
@@ -72,6 +73,7 @@ static_assert(sizeof(Attribute) == 72 && sizeof(LaunchConfig) == 56);
   X(host_free, "cuMemFreeHost", void*)                                                                                   \
   X(copy_up, "cuMemcpyHtoDAsync_v2", Pointer, const void*, size_t, Stream)                                               \
   X(copy_down, "cuMemcpyDtoHAsync_v2", void*, Pointer, size_t, Stream)                                                   \
+  X(copy_within, "cuMemcpyDtoDAsync_v2", Pointer, Pointer, size_t, Stream)                                               \
   X(fill, "cuMemsetD8Async", Pointer, unsigned char, size_t, Stream)                                                     \
   X(stream_create, "cuStreamCreate", Stream*, unsigned)                                                                  \
   X(stream_wait, "cuStreamSynchronize", Stream)                                                                          \

@@ -75,6 +75,18 @@ class Device {
   virtual void release_host(void* address, uint64_t bytes) = 0;
   // Runs every step and waits for the last, on the calling thread, one program at a time.
   virtual std::optional<OpFailure> execute(const Program& program) = 0;
+  // Puts a program to work behind what is at work already, and returns; `finish` waits for the oldest of them. False: the
+  // device cannot do that now (some never can), and the program has not begun.
+  virtual bool begin(const Program&) { return false; }
+  virtual std::optional<OpFailure> finish() { return std::nullopt; }
+  // Waits for all that was begun; the caller holds `busy`.
+  virtual void quiet() {}
+  // Runs a program so many times and tells how long each run took, by the device's own clock where it has one. A first run
+  // that is not among them makes it ready.
+  virtual std::optional<OpFailure> time(const Program& program, uint32_t runs, std::vector<double>& milliseconds) = 0;
+  // Bytes a second, read and written ones together, of copying a range of device memory: the best of several. 0, with the
+  // reason, when there is no memory for it.
+  virtual double copy_rate(uint64_t bytes, std::string& why) = 0;
   // Makes a running program end after the step at hand.
   virtual void interrupt() = 0;
   // Ends threads; the device runs nothing of worth afterwards.

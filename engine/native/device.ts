@@ -43,12 +43,19 @@ export interface Device {
   mapFile(fd: number, offset: number, size: number): Memory;
   /** Position of the first `byte` in `length` bytes of this process' memory, -1 when there is none. */
   indexOfByte(address: bigint, length: number, byte: number): number;
-  /** Bytes of a GPU: free and in all, and what `allocate` has given out. Zeroes for the CPU. */
-  memory(): { free: number; total: number; inUse: number };
+  /**
+   * Bytes of a GPU: free and in all, what `allocate` has given out, and the most that was used besides the context,
+   * kernels included. Zeroes for the CPU.
+   */
+  memory(): { free: number; total: number; inUse: number; mostUsed: number };
   /** Programs run launch by launch, each waited for: slow, and a fault names its op. A CPU always does. */
   careful(on: boolean): void;
   /** Seconds that all workers need to read a range once, the best of `repeats` passes: the yardstick of benchmarks. */
   timeReadLoop(address: bigint, bytes: number, repeats: number): number;
+  /** Bytes a second, read and written ones together, of copying so many bytes from one place to another: the best of several. @throws KL_MEMORY_ALLOCATE */
+  timeCopy(bytes: number): number;
+  /** Milliseconds during which a program was at work, since the device was opened. */
+  busy(): number;
   /** Ends the threads, after the step at hand of a running program. Memory of a CPU stays, a GPU's is given back. */
   close(): void;
 }
@@ -129,6 +136,8 @@ export function openDevice(options: DeviceOptions): Device {
     memory: () => native.deviceMemory(deviceHandle(device)),
     careful: (on) => native.setCareful(deviceHandle(device), on),
     timeReadLoop: (address, bytes, repeats) => native.timeReadLoop(deviceHandle(device), address, bytes, repeats),
+    timeCopy: (bytes) => guarded((native) => native.timeCopy(deviceHandle(device), bytes), remedy),
+    busy: () => native.busyTime(deviceHandle(device)),
     close() {
       if (handles.delete(device)) native.closeDevice(handle);
     },

@@ -161,6 +161,7 @@ bool Library::check(Failure& why) {
 
 void Library::close() {
   const std::unique_lock guard(device_.busy());
+  device_.quiet();
   if (open_) api_->close(instance_);
   open_ = false;
   instance_ = nullptr;

@@ -47,6 +47,11 @@ export interface Program {
   run(): Promise<void>;
   /** The same on the calling thread, for tests and for preparing weights; waits for a program that runs. */
   runSync(): void;
+  /**
+   * Milliseconds that each of `runs` runs takes, after one that is not counted; by the clock of the device where it has one,
+   * as a graph where it replays programs so. On the calling thread, for benchmarks. @throws KL_OP_FAILED, KL_DEVICE_FAULT
+   */
+  time(runs: number): number[];
   /** Overwrites bytes of a launch's arguments. @throws KL_DEVICE_BUSY while the program runs, KL_PROGRAM_INVALID */
   patch(step: number, offset: number, bytes: Uint8Array): void;
 }
@@ -81,7 +86,8 @@ export function stepError(steps: readonly Step[], failure: StepFailure): Kernloc
   const text = failure.text || "no reason given";
   if (step === undefined) {
     return new KernlockError("KL_DEVICE_FAULT", `The device reported a fault while a program ran: ${text}.`, {
-      remedy: "Run `kernlock selftest`, which runs op by op; the kernels of the run record are the first suspects.",
+      remedy:
+        "Run it again with --careful, which goes op by op and names the one at fault; `kernlock selftest` tries each alone.",
       details: { status, text: failure.text },
     });
   }
@@ -126,6 +132,11 @@ export function createProgram(device: Device, steps: readonly Step[]): Program {
     },
     runSync() {
       judge(addon().runProgramSync(ready(), handle));
+    },
+    time(runs) {
+      const taken = addon().timeProgram(ready(), handle, runs);
+      if (!Array.isArray(taken)) throw stepError(steps, taken);
+      return taken;
     },
     patch(step, offset, bytes) {
       if (running > 0) fail("KL_DEVICE_BUSY", "The program is running.");

@@ -15,7 +15,7 @@ const code = (run: () => unknown): string => {
 
 describe("frames", () => {
   const messages: [FromHost, Uint8Array][] = [
-    [{ type: "ready", driver: null }, new Uint8Array(0)],
+    [{ type: "ready", driver: null, timeline: [] }, new Uint8Array(0)],
     [{ type: "logits", id: 3, rows: 2 }, Uint8Array.of(1, 2, 3, 4, 5)],
     [{ type: "progress", done: 1, total: 2 }, new Uint8Array(0)],
   ];

@@ -24,5 +24,6 @@ export {
   resultLayout,
   type StepSizes,
   stepDims,
+  stepSlots,
 } from "./sizes.ts";
 export * from "./types.ts";

@@ -159,6 +159,9 @@ export const resultLayout = (sizes: StepSizes) => packed(resultArrays(sizes));
 export type InputName = keyof ReturnType<typeof inputLayout>["offsets"];
 export type ResultName = keyof ReturnType<typeof resultLayout>["offsets"];
 
+/** Sets of step inputs and results: one is filled or read while the device works on the other. */
+export const stepSlots = 2;
+
 /** Buffers of the largest step, by name: bytes of each. */
 export function bufferBytes(model: ModelFacts, mode: Mode, limits: Limits) {
   const tokens = bucketOf(limits.maxBatchTokens);
@@ -167,8 +170,8 @@ export function bufferBytes(model: ModelFacts, mode: Mode, limits: Limits) {
   const pages = Math.ceil(limits.maxContext / pageTokens);
   const largest = { tokens, seqs: bucketOf(limits.maxSequences), rows, pages };
   return {
-    inputs: inputLayout(largest).bytes,
-    results: resultLayout(largest).bytes,
+    inputs: stepSlots * inputLayout(largest).bytes,
+    results: stepSlots * resultLayout(largest).bytes,
     // Between ops.
     stream: dtypeBytes[modeTypes[mode].stream] * tokens * model.hidden,
     normed: act * tokens * model.hidden,
