@@ -68,9 +68,12 @@ const table: Readonly<Record<string, readonly [status: number, oci: string]>> = 
   KL_REGISTRY_INTERNAL: [500, "UNSUPPORTED"],
 };
 
-/** Of sockets, of PostgreSQL (connection lost, shutting down, too many clients), of SQLite (locked), of the process. */
+/**
+ * Of sockets, of the process, of a disk; of PostgreSQL (connection lost, shutting down, too many clients, read-only, its
+ * disk), of SQLite (locked, its disk).
+ */
 const unreachable =
-  /^(ECONN(REFUSED|RESET)|EPIPE|ETIMEDOUT|EMFILE|ENFILE|UND_ERR_\w+|08\w{3}|57P0\d|53300|SQLITE_BUSY\w*)$/;
+  /^(ECONN(REFUSED|RESET)|EPIPE|ETIMEDOUT|EMFILE|ENFILE|EIO|EROFS|UND_ERR_\w+|08\w{3}|57P0\d|53300|25006|58030|SQLITE_(BUSY|IOERR|READONLY|CANTOPEN)\w*)$/;
 
 export function toHttpError(thrown: unknown): HttpError {
   const error = toKernlockError(thrown);

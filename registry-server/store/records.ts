@@ -41,8 +41,13 @@ export function createRecords(sql: Sql) {
     ...mirrorRecords(sql),
     dialect: sql.dialect,
     ping: async () => (await sql.one<{ one: number }>("select 1 as one"))?.one === 1,
-    /** Fails when the database cannot be written to. */
-    pingWrite: () => sql.run("delete from lease where name = 'ready'"),
+    /** Writes a row, durably; fails when that is not possible. */
+    pingWrite: (now: string) =>
+      sql.run(
+        `insert into lease (name, holder, until) values ('ready', '', ?)
+         on conflict (name) do update set until = excluded.until`,
+        now,
+      ),
     close: () => sql.close(),
   };
 }

@@ -20,7 +20,7 @@ export interface Spooled {
 /** `keep` makes the bytes durable under their digest; it may rename the file away. */
 export interface Spool {
   begin(keep: (spooled: Spooled) => Promise<void>): Promise<Incoming>;
-  /** Rejects when no file can be written. */
+  /** Rejects when no file can be written and read. */
   check(): Promise<void>;
 }
 
@@ -37,10 +37,14 @@ export function openSpool(folder: string, limits: StoreLimits): Spool {
     async check() {
       const path = join(folder, `check-${randomBytes(6).toString("hex")}`);
       try {
-        const file = await open(path, "wx", 0o600);
-        await file.write("x");
-        await file.sync();
-        await file.close();
+        const file = await open(path, "wx+", 0o600);
+        try {
+          await file.write("x");
+          await file.sync();
+          await file.read(Buffer.alloc(1), 0, 1, 0);
+        } finally {
+          await file.close();
+        }
       } finally {
         await rm(path, { force: true });
       }

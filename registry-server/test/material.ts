@@ -203,11 +203,18 @@ export function statement(pack: TestPackage, variant?: TestPackage["variants"][n
   );
 }
 
-export function putBlob(at: { origin: string }, token: string, name: string, bytes: Uint8Array): Promise<Response> {
+export function putBlob(
+  at: { origin: string },
+  token: string,
+  name: string,
+  bytes: Uint8Array,
+  signal: AbortSignal | null = null,
+): Promise<Response> {
   return fetch(`${at.origin}/v2/${name}/blobs/uploads/?digest=${digestOf(bytes)}`, {
     method: "POST",
     headers: { ...bearer(token), "content-type": "application/octet-stream" },
     body: bytes as Uint8Array<ArrayBuffer>,
+    signal,
   });
 }
 
@@ -218,11 +225,13 @@ export function putManifest(
   reference: string,
   bytes: Uint8Array,
   mediaType: string,
+  signal: AbortSignal | null = null,
 ): Promise<Response> {
   return fetch(`${at.origin}/v2/${name}/manifests/${reference}`, {
     method: "PUT",
     headers: { ...bearer(token), "content-type": mediaType },
     body: bytes as Uint8Array<ArrayBuffer>,
+    signal,
   });
 }
 
@@ -272,8 +281,13 @@ export async function attach(
   return digestOf(manifest);
 }
 
-export function putTag(at: { origin: string; write: string }, pack: TestPackage, token = at.write): Promise<Response> {
-  return putManifest(at, token, pack.name, pack.version, pack.index, mediaTypes.index);
+export function putTag(
+  at: { origin: string; write: string },
+  pack: TestPackage,
+  token = at.write,
+  signal: AbortSignal | null = null,
+): Promise<Response> {
+  return putManifest(at, token, pack.name, pack.version, pack.index, mediaTypes.index, signal);
 }
 
 /** Pushes and tags; the version is public afterwards. */

@@ -432,7 +432,7 @@ function suite(driver: Driver): void {
       blobs: 2,
       bytes: 15,
     });
-    await records.pingWrite();
+    await records.pingWrite("2026-01-01T00:00:00.000Z");
     expect(await records.ping()).toBe(true);
   });
 }
