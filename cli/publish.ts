@@ -10,7 +10,7 @@ import {
   parseVariantManifest,
   type RegistryClient,
 } from "@kernlock/kernels/oci";
-import { createBundle, type Signer } from "@kernlock/policies/trust";
+import { createBundle, describeBundle, type Signer } from "@kernlock/policies/trust";
 import { z } from "zod";
 
 export interface Published {
@@ -26,14 +26,15 @@ const statementShape = z.looseObject({
 });
 
 /**
- * Signs a layout's statements and pushes everything: files, manifests, bundles, and last the version tag, which is
- * where the registry decides. Whatever fails before leaves nothing that a reader could see.
+ * Signs a layout's statements and pushes everything: files, manifests, bundles (also `more`, which others signed, about
+ * the version or its variants), and last the version tag, which is where the registry decides. Whatever fails before leaves nothing that a reader could see.
  */
 export async function publishLayout(
   folder: string,
   signer: Signer,
   registry: RegistryClient,
   onProgress: (line: string) => void = () => {},
+  more: readonly { readonly file: string; readonly bytes: Uint8Array }[] = [],
 ): Promise<Published> {
   const layout = await OciLayout.open(folder);
   const tags = await layout.tags();
@@ -67,14 +68,32 @@ export async function publishLayout(
       return fail("KL_PUBLISH_STATEMENT", `${file} is not a statement about this version`, {
         remedy: "Build again into an empty folder.",
       });
-    const bundle = await createBundle(bytes, signer);
-    const manifest = bundleManifest({ bundle, subject, predicateType: parsed.data.predicateType });
-    await registry.putBlob(index.name, digestOf(bundle), bundle);
-    await registry.putManifest(index.name, digestOf(manifest), manifest, mediaTypes.manifest);
+    await attach(await createBundle(bytes, signer), subject, parsed.data.predicateType);
     onProgress(`${index.name} ${index.version} signed ${file}`);
   }
+  for (const { file, bytes } of more) {
+    const said = describeBundle(bytes);
+    const subject = said?.subjects.map((digest) => subjects.get(digest)).find((found) => found !== undefined);
+    if (!said || subject === undefined)
+      return fail("KL_PUBLISH_STATEMENT", `${file} is no bundle about this version`, {
+        remedy: "Make it with `kernlock attest … --index` from the layout's index.",
+      });
+    await attach(bytes, subject, said.predicateType);
+    onProgress(`${index.name} ${index.version} attached ${file}`);
+  }
   await registry.putManifest(index.name, index.version, indexBytes, mediaTypes.index);
-  return { name: index.name, version: index.version, index: descriptor.digest, bundles: statements.length };
+  return {
+    name: index.name,
+    version: index.version,
+    index: descriptor.digest,
+    bundles: statements.length + more.length,
+  };
+
+  async function attach(bundle: Uint8Array, subject: Descriptor, predicateType: string): Promise<void> {
+    const manifest = bundleManifest({ bundle, subject, predicateType });
+    await registry.putBlob(index.name, digestOf(bundle), bundle);
+    await registry.putManifest(index.name, digestOf(manifest), manifest, mediaTypes.manifest);
+  }
 }
 
 function readStatements(folder: string): { file: string; bytes: Uint8Array }[] {

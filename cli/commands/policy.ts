@@ -9,6 +9,7 @@ import {
   KernlockError,
   parseStrictJson,
 } from "@kernlock/kernels/format";
+import { OciLayout, parseKernelIndex } from "@kernlock/kernels/oci";
 import {
   advisoriesType,
   approvalSubject,
@@ -187,50 +188,76 @@ interface OrderOptions extends ProjectOptions, KeyFlags {
   readonly reason: string;
   readonly days: string;
   readonly output?: string;
+  readonly layout?: string;
 }
 
 const exception = () =>
   command<OrderOptions>(
     "exception <kernel>",
-    "let one locked version pass in spite of a requirement, for some days; others sign it with `policy cosign`",
+    "let one version, locked or just built, pass in spite of a requirement for some days; others sign it with `policy cosign`",
     (target) =>
       withKey(withProject(target))
         .option("--waive <requirement>", "what is waived: audit, test, …, advisory:ID; may be repeated", collect)
         .option("--break-glass", "waive everything that can be waived; marks every load")
         .requiredOption("--reason <text>", "why")
         .requiredOption("--days <n>", "for how long")
+        .option("--layout <folder>", "the version that was built here, not published yet, instead of the locked one")
         .option("--output <file>", "where to write it (default: kernels.exceptions/ beside the policy)"),
     async ({ output, options, args: [name = ""] }) => {
       const { waive, breakGlass, reason } = options;
       if ((waive === undefined) === (breakGlass !== true)) usage("Name what to --waive, or --break-glass.");
-      const project = findProject(options);
-      const lock = readLock(project);
-      const locked = Object.hasOwn(lock.kernels, name) ? lock.kernels[name] : undefined;
-      if (locked === undefined) {
-        return fail("KL_LOCK_NO_KERNEL", `The lock has no kernel ${name}.`, { remedy: "Name one that it has." });
-      }
+      const { version, digest, beside } =
+        options.layout === undefined ? lockedVersion(options, name) : await builtVersion(options.layout, name);
       const now = new Date();
       const value = {
         package: name,
-        version: locked.version,
+        version,
         ...(waive === undefined ? {} : { waives: waive }),
         reason,
         issued: now.toISOString(),
         expires: after(now, options.days),
       };
       const type = breakGlass === true ? breakGlassType : exceptionType;
-      const bundle = await createBundle(
-        statementBytes(name, locked.index.digest, { type, value }),
-        signerFrom(options),
-      );
-      const folder = join(dirname(project.policy), "kernels.exceptions");
+      const bundle = await createBundle(statementBytes(name, digest, { type, value }), signerFrom(options));
+      const folder = join(beside, "kernels.exceptions");
       const file = options.output ?? join(folder, `${name.replace("/", "_")}-${short(bundle)}.json`);
       if (options.output === undefined) mkdirSync(folder, { recursive: true });
       writeFileSync(file, bundle);
-      output.result({ file, kernel: name, version: locked.version, expires: value.expires }, () => `${file}\n`);
+      output.result({ file, kernel: name, version, expires: value.expires }, () => `${file}\n`);
       return 0;
     },
   );
+
+interface NamedVersion {
+  readonly version: string;
+  /** Of its index. */
+  readonly digest: Digest;
+  /** The folder in which the exceptions lie. */
+  readonly beside: string;
+}
+
+function lockedVersion(options: ProjectOptions, name: string): NamedVersion {
+  const project = findProject(options);
+  const lock = readLock(project);
+  const locked = Object.hasOwn(lock.kernels, name) ? lock.kernels[name] : undefined;
+  if (locked === undefined) {
+    return fail("KL_LOCK_NO_KERNEL", `The lock has no kernel ${name}.`, { remedy: "Name one that it has." });
+  }
+  return { version: locked.version, digest: locked.index.digest, beside: dirname(project.policy) };
+}
+
+/** For a registry that is to take it in spite of its namespace's policy. */
+async function builtVersion(folder: string, name: string): Promise<NamedVersion> {
+  const layout = await OciLayout.open(folder);
+  const [tag, ...others] = await layout.tags();
+  if (tag === undefined || others.length > 0) {
+    return fail("KL_OCI_LAYOUT", `${folder} does not hold exactly one version.`, { remedy: "Build one into it." });
+  }
+  const { digest } = await layout.resolve(tag);
+  const index = parseKernelIndex(await layout.getBlob(digest));
+  if (index.name !== name) usage(`${folder} holds ${index.name}, not ${name}.`);
+  return { version: index.version, digest, beside: "." };
+}
 
 const cosign = () =>
   command<KeyFlags & { readonly output?: string }>(

@@ -75,38 +75,50 @@ export async function refreshFeeds(
   parts: Parts & { readonly operator?: OperatorPolicy | undefined },
   only?: { readonly namespace: string },
 ): Promise<Refreshed[]> {
-  const { records } = parts;
   const outcomes: Refreshed[] = [];
-  const attempt = async (namespace: string, id: string, policy: Policy, bring: () => Promise<Uint8Array>) => {
-    try {
-      const taken = await takeFeed(parts, { namespace, id, policy, bytes: await bring(), actor: "registry" });
-      outcomes.push({ ...taken, problem: null });
-    } catch (error) {
-      if (!(error instanceof KernlockError)) throw error;
-      const problem = `${error.code}: ${error.message}`;
-      await records.noteFeedProblem(namespace, id, problem, parts.now().toISOString());
-      outcomes.push({ namespace, id, outcome: "failed", sequence: null, problem });
-    }
-  };
-  for (const row of await records.feeds(only?.namespace)) {
-    const { namespace, id, url } = row;
-    const owner = url === null ? undefined : await records.namespace(namespace);
-    if (owner !== undefined && url !== null)
-      await attempt(namespace, id, parsePolicy(owner.policy), () => download(url));
+  for (const { namespace, id, url } of await parts.records.feeds(only?.namespace)) {
+    const owner = url === null ? undefined : await parts.records.namespace(namespace);
+    if (owner === undefined || url === null) continue;
+    outcomes.push(await renew(parts, namespace, id, parsePolicy(owner.policy), () => download(url)));
   }
-  if (parts.operator !== undefined && (only === undefined || only.namespace === operatorNamespace)) {
-    const { policy, folder } = parts.operator;
-    for (const { id, location } of policy.feeds) {
-      await attempt(operatorNamespace, id, policy, () => bringOperators(location, folder));
-    }
+  if (only !== undefined) return outcomes;
+  for (const { id, location } of parts.operator?.policy.feeds ?? []) {
+    if (!("url" in location)) continue;
+    outcomes.push(await renew(parts, operatorNamespace, id, parts.operator!.policy, () => download(location.url)));
+  }
+  return [...outcomes, ...(await readOperatorFiles(parts))];
+}
+
+/** Files are read as they are at the moment: whoever replaces one need not wait. */
+export async function readOperatorFiles(
+  parts: Parts & { readonly operator?: OperatorPolicy | undefined },
+): Promise<Refreshed[]> {
+  const { policy, folder } = parts.operator ?? {};
+  const outcomes: Refreshed[] = [];
+  for (const { id, location } of policy?.feeds ?? []) {
+    if (policy === undefined || folder === undefined || !("file" in location)) continue;
+    const read = () => readBounded(join(folder, location.file), maxFeedBytes);
+    outcomes.push(await renew(parts, operatorNamespace, id, policy, read));
   }
   return outcomes;
 }
 
-function bringOperators(location: Feed["location"], folder: string | undefined): Promise<Uint8Array> {
-  if ("url" in location) return download(location.url);
-  if (folder === undefined) return Promise.resolve(refuse("KL_FEED_MISSING", "The operator's policy has no folder."));
-  return readBounded(join(folder, location.file), maxFeedBytes);
+async function renew(
+  parts: Parts,
+  namespace: string,
+  id: string,
+  policy: Policy,
+  bring: () => Promise<Uint8Array>,
+): Promise<Refreshed> {
+  try {
+    const bytes = await bring();
+    return { ...(await takeFeed(parts, { namespace, id, policy, bytes, actor: "registry" })), problem: null };
+  } catch (error) {
+    if (!(error instanceof KernlockError)) throw error;
+    const problem = `${error.code}: ${error.message}`;
+    await parts.records.noteFeedProblem(namespace, id, problem, parts.now().toISOString());
+    return { namespace, id, outcome: "failed", sequence: null, problem };
+  }
 }
 
 /** The policy's own words about a feed. KL_REGISTRY_FEED_UNNAMED. */

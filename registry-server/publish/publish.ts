@@ -32,9 +32,11 @@ import {
 } from "@kernlock/policies/trust";
 import semver from "semver";
 import type { Context } from "../context.ts";
+import { coolDown } from "../mirror/cool-down.ts";
 import type { ContentDigest } from "../store/digests.ts";
 import type { Decision, ManifestRow, ReviewRow } from "../store/records.ts";
 import { type BinaryFacts, binaryFacts, renderVersion, type VersionDocument } from "./documents.ts";
+import { readOperatorFiles } from "./feeds.ts";
 import { readJudges } from "./policies.ts";
 import { assertPublishable } from "./refusal.ts";
 import { maxBundleBytes, maxBundles, requireBlobs } from "./store-manifest.ts";
@@ -50,6 +52,11 @@ export interface PublishRequest {
   readonly actor: string;
   /** `ask`: it is staged until somebody else decides. A decision is the approval of what was staged; it is judged again. */
   readonly review?: "ask" | Decision;
+  /** Where a mirror has it from, and for how many days it must have existed whatever the policies ask. */
+  readonly mirrored?: {
+    readonly from: { readonly origin: string; readonly repository: string };
+    readonly minimumAgeDays: number;
+  };
 }
 
 export interface PublishedVariant {
@@ -99,7 +106,9 @@ export function createPublisher(context: Context): Publisher {
       const subjects = [digest, ...variants.map((v) => v.manifest)];
       const card = await readCard(variants);
       for (let judgement = 1; judgement <= maxJudgements; judgement++) {
-        const { policy, stamp } = await readJudges(context, request.namespace);
+        await readOperatorFiles(context);
+        const { stamp, ...judges } = await readJudges(context, request.namespace);
+        const policy = coolDown(judges.policy, request.mirrored?.minimumAgeDays ?? 0);
         const own = await readEvidence(repository, subjects);
         const evidence = [...own.evidence, ...(await readBases(repository, subjects, own.evidence, policy))];
         const verdict = decide(policy, index, digest, variants, evidence);
@@ -134,6 +143,7 @@ export function createPublisher(context: Context): Publisher {
             details: {
               digest: row.digest,
               signers: rendered.document.signers,
+              ...(request.mirrored === undefined ? {} : { mirrored_from: request.mirrored.from }),
               ...(verdict.mode === "enforce" ? {} : { mode: verdict.mode }),
               ...(verdict.waivers.length === 0 ? {} : { waivers: verdict.waivers }),
               ...(rendered.document.trust_changes === undefined

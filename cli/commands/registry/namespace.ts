@@ -4,6 +4,7 @@ import { command } from "../../command.ts";
 import { usage } from "../../errors.ts";
 import { table } from "../../output.ts";
 import { type DataFlags, withAdmin, withData } from "./data.ts";
+import { exceptionCommand, feedCommand } from "./documents.ts";
 import { readText } from "./files.ts";
 
 const deletionOption = () =>
@@ -97,5 +98,7 @@ export function namespaceCommand(): Command {
     .addCommand(create)
     .addCommand(policy)
     .addCommand(set)
-    .addCommand(list);
+    .addCommand(list)
+    .addCommand(feedCommand())
+    .addCommand(exceptionCommand());
 }
