@@ -24,6 +24,9 @@ import {
   KernlockError,
   parseStrictJson,
 } from "@kernlock/kernels/format";
+import { checkCall } from "@kernlock/policies/trust";
+import { z } from "zod";
+import { checkPath } from "./border.ts";
 
 /** Where a log stands: forward it, print it, keep it. */
 export interface AuditHead {
@@ -33,6 +36,10 @@ export interface AuditHead {
   readonly digest: Digest;
 }
 
+const headShape = z.object({
+  count: z.int().nonnegative(),
+  digest: z.custom<Digest>((value) => isDigest(String(value))),
+});
 export const emptyAuditHead: AuditHead = { count: 0, digest: digestOf("") };
 
 /** Lines are small; more than this from the end always holds a whole one. */
@@ -45,6 +52,7 @@ const lockWaitMs = 10_000;
  * @throws KL_AUDIT_WRITE: what could not be recorded must not happen; KL_AUDIT_CHAIN: the log's end is not a line of it
  */
 export function appendAudit(path: string, entry: Readonly<Record<string, unknown>>): AuditHead {
+  checkPath("appendAudit", path);
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     return locked(`${path}.lock`, () => append(path, entry));
@@ -115,6 +123,8 @@ function broken(why: string, details: Readonly<Record<string, unknown>> = {}): n
  * @throws KL_AUDIT_READ, KL_AUDIT_CHAIN (details.line is the first line that does not fit), KL_AUDIT_HEAD
  */
 export function verifyAuditLog(path: string, kept?: AuditHead): AuditHead {
+  checkPath("verifyAuditLog", path);
+  if (kept !== undefined) checkCall("verifyAuditLog", headShape, kept);
   let text: string;
   try {
     text = readFileSync(path, "utf8");

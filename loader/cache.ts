@@ -3,6 +3,7 @@ import { constants } from "node:fs";
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { digestHex, type ErrorCode, fail, KernlockError } from "@kernlock/kernels/format";
+import { checkPath } from "./border.ts";
 import type { Pin } from "./types.ts";
 
 /** Gives the rest of a blob from `offset` on; `hash` has taken what came before. */
@@ -40,6 +41,7 @@ const repair = "Run `kernlock fetch`, which replaces what is missing or damaged.
 
 /** Opens the cache in a folder, which need not be there yet. */
 export function openCache(folder: string): Cache {
+  checkPath("openCache", folder);
   const pathOf = (pin: Pin) => join(folder, "blobs", "sha256", digestHex(pin.digest));
   const partialOf = (pin: Pin) => join(folder, "partial", digestHex(pin.digest));
 

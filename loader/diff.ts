@@ -1,4 +1,5 @@
 import { canonicalJson } from "@kernlock/kernels/format";
+import { checkLock } from "./lock.ts";
 import type { Change, Lock, LockedKernel } from "./types.ts";
 
 type Compare = (kernel: string | null, what: Change["what"], trust: boolean, old: unknown, young: unknown) => void;
@@ -9,6 +10,8 @@ type Compare = (kernel: string | null, what: Change["what"], trust: boolean, old
  * explain them. So is a new kernel by whom nothing was locked before. Without a lock before, everything is new.
  */
 export function diffLocks(before: Lock | undefined, after: Lock): Change[] {
+  if (before !== undefined) checkLock(before);
+  checkLock(after);
   const changes: Change[] = [];
   const compare: Compare = (kernel, what, trust, old, young) => {
     const [a, b] = [old ?? null, young ?? null];

@@ -1,4 +1,5 @@
 import type { RegistryClient } from "@kernlock/kernels/oci";
+import { checkRequest } from "./border.ts";
 import { type Cache, present } from "./cache.ts";
 import { coverageProblems } from "./lock.ts";
 import type { Lock, LockedKernel, Manifest, Pin, Progress } from "./types.ts";
@@ -15,7 +16,8 @@ interface Item {
 /**
  * Brings everything that the lock pins into the cache: what is there and holds stays, what is missing or damaged is
  * fetched again. A download that was cut off goes on where it stopped, also in a later call.
- * Throws KL_LOCK_STALE and KL_LOCK_EMPTY before anything is fetched; KL_FETCH_*, KL_CACHE_FILE, and what the client throws (KL_OCI_*); what had arrived by then stays.
+ * Throws KL_LOCK_STALE and KL_LOCK_EMPTY before anything is fetched; KL_FETCH_*, KL_CACHE_FILE, and what the client
+ * throws (KL_OCI_*); what had arrived by then stays.
  */
 export async function fetchLocked(request: {
   readonly lock: Lock;
@@ -28,6 +30,7 @@ export async function fetchLocked(request: {
   readonly concurrency?: number;
   readonly onProgress?: (progress: Progress) => void;
 }): Promise<{ fetchedFiles: number; fetchedBytes: number; presentFiles: number }> {
+  checkRequest("fetchLocked", request);
   const { lock, manifest, cache, registry, onProgress } = request;
   const [problem] = coverageProblems(manifest, lock);
   if (problem) throw problem;

@@ -7,7 +7,7 @@ export { checkLockMatches, coverageProblems, formatLock, parseLock } from "./loc
 export { createLock } from "./lock-create.ts";
 export { formatManifest, parseManifest } from "./manifest.ts";
 export { checkModel, pinModel } from "./model.ts";
-export { memoryAddonPath } from "./native/index.ts";
+export { memoryAddonPath, memoryFile } from "./native/index.ts";
 export type {
   AuditLine,
   Change,

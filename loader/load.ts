@@ -10,6 +10,7 @@ import {
 } from "@kernlock/kernels/format";
 import { checkDeviceCode, checkSharedObject, inspectElf } from "@kernlock/kernels/inspect";
 import { allowedLibraries, type Policy, type Verdict } from "@kernlock/policies/trust";
+import { checkRequest } from "./border.ts";
 import type { Cache } from "./cache.ts";
 import { assertPinned, judgeLocked, type ReadKernel, readContents } from "./contents.ts";
 import { misfit } from "./fit.ts";
@@ -68,6 +69,7 @@ const maxPayload = 1 << 30;
  * KL_FATBIN_*, KL_IMAGE_*, KL_SEAL_UNAVAILABLE, KL_ADDON_*.
  */
 export async function loadKernels(request: Request): Promise<Loaded> {
+  checkRequest("loadKernels", request);
   const { lock, manifest, names } = request;
   const kernels: SealedKernel[] = [];
   const skipped: SkippedVariant[] = [];

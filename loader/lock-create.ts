@@ -18,6 +18,7 @@ import {
 } from "@kernlock/kernels/oci";
 import { assertAllowed, auditBases, type Evidence, judge, type Policy } from "@kernlock/policies/trust";
 import semver from "semver";
+import { checkRequest } from "./border.ts";
 import type { Cache } from "./cache.ts";
 import { kernelFacts, type ReadKernel, trustOf } from "./contents.ts";
 import { diffLocks } from "./diff.ts";
@@ -63,6 +64,7 @@ interface Request {
  * KL_LOCK_BUILDER, the codes of the verdict, of documents (KL_JSON_*, KL_OCI_*, KL_VARIANT_*) and of the client.
  */
 export async function createLock(request: Request): Promise<LockResult> {
+  checkRequest("createLock", request);
   const { manifest, policy, registry, previous } = request;
   const model = request.model === undefined ? previous?.model : (request.model ?? undefined);
   if (registry.origin !== manifest.registry) {

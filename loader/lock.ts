@@ -7,9 +7,10 @@ import {
   parseStrictJson,
   prettyJson,
 } from "@kernlock/kernels/format";
+import { checkCall, given } from "@kernlock/policies/trust";
 import semver from "semver";
 import { z } from "zod";
-import { origin } from "./manifest.ts";
+import { checkManifest, origin } from "./manifest.ts";
 import type { Lock, Manifest } from "./types.ts";
 
 const what = "kernels.lock";
@@ -104,6 +105,7 @@ export function statementKey(statement: {
  * `verifyLocked` to say.
  */
 export function parseLock(bytes: Uint8Array | string): Lock {
+  checkCall("parseLock", given.document, bytes);
   const json = parseStrictJson(bytes, { maxBytes: 16 << 20, maxDepth: 16, what });
   const lock = asObject(json);
   if (Object.hasOwn(lock, "lockVersion") && lock.lockVersion !== 1) {
@@ -114,7 +116,12 @@ export function parseLock(bytes: Uint8Array | string): Lock {
   refuseReserved(lock, reserved.lock);
   refuseReserved(asObject(lock.registry), reserved.registry);
   for (const kernel of Object.values(asObject(lock.kernels))) refuseReserved(asObject(kernel), reserved.kernel);
-  return checkShape<Lock>(schema as unknown as z.ZodType<Lock>, json, "KL_LOCK_FIELD", what);
+  return checkLock(json);
+}
+
+/** What a lock is, whoever made it. KL_LOCK_FIELD. */
+export function checkLock(value: unknown): Lock {
+  return checkShape<Lock>(schema as unknown as z.ZodType<Lock>, value, "KL_LOCK_FIELD", what);
 }
 
 const asObject = (value: unknown): Record<string, unknown> =>
@@ -131,7 +138,7 @@ function refuseReserved(object: Record<string, unknown>, names: readonly string[
 
 /** The only text that a lock has: canonical JSON with two spaces, one kernel a block. */
 export function formatLock(lock: Lock): string {
-  return prettyJson(lock);
+  return prettyJson(checkLock(lock));
 }
 
 /**
@@ -141,7 +148,7 @@ export function formatLock(lock: Lock): string {
  */
 export function coverageProblems(manifest: Manifest | undefined, lock: Lock): KernlockError[] {
   if (manifest !== undefined) return checkLockMatches(manifest, lock);
-  return Object.keys(lock.kernels).length === 0 ? [emptyLock()] : [];
+  return Object.keys(checkLock(lock).kernels).length === 0 ? [emptyLock()] : [];
 }
 
 export const emptyLock = (): KernlockError =>
@@ -151,6 +158,8 @@ export const emptyLock = (): KernlockError =>
 
 /** Whether the lock still answers `kernels.json`: one problem (KL_LOCK_STALE) for each difference. */
 export function checkLockMatches(manifest: Manifest, lock: Lock): KernlockError[] {
+  checkManifest(manifest);
+  checkLock(lock);
   const problems: string[] = [];
   if (manifest.registry !== lock.registry.origin) problems.push(`it is of the registry ${lock.registry.origin}`);
   for (const [name, range] of Object.entries(manifest.kernels)) {

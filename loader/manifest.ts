@@ -1,4 +1,5 @@
 import { checkShape, fail, fields, parseStrictJson, prettyJson } from "@kernlock/kernels/format";
+import { checkCall, given } from "@kernlock/policies/trust";
 import semver from "semver";
 import { z } from "zod";
 import type { Manifest } from "./types.ts";
@@ -31,15 +32,21 @@ const schema = z.strictObject({
  * pinning a model's files later.
  */
 export function parseManifest(bytes: Uint8Array | string): Manifest {
+  checkCall("parseManifest", given.document, bytes);
   const json = parseStrictJson(bytes, { maxBytes: 1 << 20, maxDepth: 8, what });
   if (typeof json === "object" && json !== null && Object.hasOwn(json, "model")) {
     fail("KL_MANIFEST_RESERVED", `${what}: "model" is reserved and not supported yet.`, {
       remedy: "Remove the field.",
     });
   }
-  return checkShape<Manifest>(schema, json, "KL_MANIFEST_FIELD", what);
+  return checkManifest(json);
+}
+
+/** What a manifest is, whoever made it. KL_MANIFEST_FIELD. */
+export function checkManifest(value: unknown): Manifest {
+  return checkShape<Manifest>(schema, value, "KL_MANIFEST_FIELD", what);
 }
 
 export function formatManifest(manifest: Manifest): string {
-  return prettyJson(manifest);
+  return prettyJson(checkManifest(manifest));
 }

@@ -1,7 +1,10 @@
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
-import { type Digest, fail } from "@kernlock/kernels/format";
+import { type Digest, fail, fields, KernlockError } from "@kernlock/kernels/format";
+import { checkCall } from "@kernlock/policies/trust";
+import { z } from "zod";
+import { checkPath } from "./border.ts";
 import type { LockedModel } from "./types.ts";
 
 /** Everything in a checkpoint's folder that can change what the model says. */
@@ -10,7 +13,12 @@ const meaningful = /\.(json|jinja|safetensors|txt)$/;
 export type ModelProgress = (doneBytes: number, totalBytes: number) => void;
 
 /** Digests of a checkpoint's files, to be written into a lock. KL_LOCK_MODEL where there is nothing to pin. */
-export function pinModel(folder: string, name = basename(folder), onProgress: ModelProgress = () => {}): LockedModel {
+export function pinModel(folder: string, name?: string, onProgress: ModelProgress = () => {}): LockedModel {
+  checkPath("pinModel", folder);
+  return readable(() => pinFiles(folder, name ?? basename(folder), onProgress));
+}
+
+function pinFiles(folder: string, name: string, onProgress: ModelProgress): LockedModel {
   const paths = filesOf(folder);
   if (!paths.includes("config.json")) refuse(`${folder} holds no config.json`);
   const total = paths.reduce((sum, path) => sum + statSync(join(folder, path)).size, 0);
@@ -38,6 +46,35 @@ export function checkModel(
   folder: string,
   open: readonly { readonly path: string; readonly fd: number }[] = [],
   onProgress: ModelProgress = () => {},
+): void {
+  checkCall("checkModel", checked, { pinned, folder, open });
+  readable(() => compareFiles(pinned, folder, open, onProgress));
+}
+
+const checked = z.object({
+  pinned: z.object({
+    files: z.array(z.object({ path: fields.filePath, digest: fields.digest, size: fields.size })),
+  }),
+  folder: z.string().min(1),
+  open: z.array(z.object({ path: z.string(), fd: z.int().nonnegative() })),
+});
+
+/** A file that is not there, or may not be read, is not the pinned one. */
+function readable<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof KernlockError) throw error;
+    const { code = "unknown reason", path } = error as NodeJS.ErrnoException;
+    return refuse(`${path ?? "a file"} cannot be read (${code})`);
+  }
+}
+
+function compareFiles(
+  pinned: LockedModel,
+  folder: string,
+  open: readonly { readonly path: string; readonly fd: number }[],
+  onProgress: ModelProgress,
 ): void {
   const found = new Set(filesOf(folder));
   const opened = new Map(open.map(({ path, fd }) => [basename(path), fd]));

@@ -1,5 +1,7 @@
 import { KernlockError } from "@kernlock/kernels/format";
-import { allPolicies, type Policy, type Verdict } from "@kernlock/policies/trust";
+import { allPolicies, checkCall, type Policy, type Verdict } from "@kernlock/policies/trust";
+import { z } from "zod";
+import { checkRequest } from "./border.ts";
 import type { Cache } from "./cache.ts";
 import { assertPinned, judgeLocked, readContents } from "./contents.ts";
 import { coverageProblems } from "./lock.ts";
@@ -21,6 +23,7 @@ export async function verifyLocked(request: {
   readonly frozen?: boolean;
   readonly names?: readonly string[];
 }): Promise<VerifyReport> {
+  checkRequest("verifyLocked", request);
   const { lock, manifest, policy, cache, now } = request;
   const problems = lockProblems(request);
   const kernels: KernelReport[] = [];
@@ -35,8 +38,15 @@ export async function verifyLocked(request: {
   };
 }
 
+const reportShape = z.object({
+  ok: z.boolean(),
+  problems: z.array(z.instanceof(Error)),
+  kernels: z.array(z.object({ problems: z.array(z.instanceof(Error)) })),
+});
+
 /** Throws the first problem of a report. */
 export function assertVerified(report: VerifyReport): void {
+  checkCall("assertVerified", reportShape, report);
   const [first] = [...report.problems, ...report.kernels.flatMap(({ problems }) => problems)];
   if (first) throw first;
 }
@@ -130,6 +140,7 @@ export async function explainLocked(request: {
   readonly now: Date;
   readonly name: string;
 }): Promise<{ version: string; verdict: Verdict | null; problems: readonly KernlockError[] }> {
+  checkRequest("explainLocked", request);
   const { lock, manifest, policy, cache, now, name } = request;
   const [, locked] = selected(lock, [name])[0] as [string, LockedKernel];
   const report = await verifyKernel({

@@ -45,6 +45,9 @@ function typed<T>(call: () => T): T {
   }
 }
 
+/** A new, empty file in memory, which its holder fills. @throws KL_ADDON_*, KL_SEAL_UNAVAILABLE */
+export const memoryFile = async (name: string): Promise<number> => (await loadNative()).createSealable(name);
+
 /** All bytes of a sealed file, read from the descriptor's start and not from wherever it came. */
 export function readSealed(fd: number): Uint8Array {
   const bytes = Buffer.allocUnsafe(fstatSync(fd).size);
