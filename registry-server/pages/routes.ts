@@ -1,5 +1,5 @@
 /** Web pages: rendered here, whole without JavaScript, under a policy that allows none. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { varying } from "../api/routes.ts";
@@ -21,9 +21,15 @@ import { type PageHead, sendNotFound, sendPage } from "./send.ts";
 import { quarantinePage, type Shown, subjectPage, type Tab } from "./subject.ts";
 import { versionsPage, versionsPerPage } from "./versions.ts";
 
+const folder = import.meta.dirname;
+/** One sheet, light and dark by what the reader's system says; its parts count in the order of their names. */
+const styles = readdirSync(join(folder, "styles"))
+  .sort()
+  .map((name) => readFileSync(join(folder, "styles", name), "utf8"))
+  .join("\n");
 const assets = [
-  { url: "/assets/style.css", file: "style.css", type: "text/css; charset=utf-8" },
-  { url: "/assets/mark.svg", file: "mark.svg", type: "image/svg+xml" },
+  { url: "/assets/style.css", content: styles, type: "text/css; charset=utf-8" },
+  { url: "/assets/mark.svg", content: readFileSync(join(folder, "mark.svg"), "utf8"), type: "image/svg+xml" },
 ];
 
 /** So many matches are looked at for the filters. */
@@ -36,8 +42,7 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
   const { records } = context;
   const lookup = createLookup(context);
 
-  for (const { url, file, type } of assets) {
-    const content = readFileSync(join(import.meta.dirname, file));
+  for (const { url, content, type } of assets) {
     app.get(url, async (_request, reply) =>
       reply
         .headers({
