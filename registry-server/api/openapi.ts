@@ -75,6 +75,20 @@ export function openApiDocument(): object {
           responses: { 200: ok("Newest first.", shapes.revocations), default: refused },
         },
       },
+      "/api/v1/mirrors": {
+        get: {
+          summary: "Names that are filled from other registries; for admins of their namespaces",
+          responses: { 200: ok("The mirrors, as this node last met their upstreams.", shapes.mirrors), default: refused },
+        },
+      },
+      "/api/v1/mirrors/{id}/refresh": {
+        post: {
+          summary: "Ask a mirror's upstream now for everything that can change",
+          parameters: path("id"),
+          requestBody: { required: true, content: json(shapes.mirrorRefresh) },
+          responses: { 200: ok("What came, and what was refused.", shapes.mirrorRefreshed), default: refused },
+        },
+      },
       "/api/v1/audit": {
         get: {
           summary: "The audit log, oldest first, and its head (operators only)",

@@ -67,6 +67,45 @@ export const version = z.looseObject({
   ...state,
 });
 export const revocations = z.object({ revocations: z.array(z.object({ name: z.string(), ...listedVersion.shape })) });
+export const mirrorRefresh = z.strictObject({
+  name: z.string().max(128).optional().describe("only this package"),
+  version: z.string().max(100).optional().describe("only this version of it"),
+});
+export const mirrors = z.object({
+  mirrors: z.array(
+    z.object({
+      id: z.string(),
+      pattern: z.string(),
+      origin: z.string(),
+      prefix: z.string(),
+      credentials: z.boolean(),
+      hosts: z.array(z.string()),
+      private_addresses: z.boolean(),
+      cool_down_days: z.number().int(),
+      fresh_seconds: z.number().int(),
+      created_at: z.string(),
+      packages: z.array(z.string()),
+      asked_at: z.string().nullable().describe("the last question of this node to the upstream"),
+      ok: z.boolean().nullable(),
+      code: z.string().nullable().describe("why it failed"),
+      paused_until: z.string().nullable(),
+    }),
+  ),
+});
+export const mirrorRefreshed = z.object({
+  mirror: z.string(),
+  packages: z.array(
+    z.object({
+      name: z.string(),
+      admitted: z.array(z.string()),
+      refused: z.array(z.object({ version: z.string(), code: z.string(), message: z.string() })),
+      changed: z.array(z.string()).describe("versions of which the upstream has other bytes now; ours stay"),
+      statements: z.number().int(),
+    }),
+  ),
+  states: z.number().int().describe("versions whose yank or quarantine upstream was taken over"),
+  problem: z.object({ code: z.string(), message: z.string() }).nullable(),
+});
 export const audit = z.object({
   head: z.object({ seq: z.number().int(), hash: z.string() }),
   entries: z.array(

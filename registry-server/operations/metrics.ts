@@ -19,6 +19,9 @@ const counters = {
   kernlock_gc_freed_blobs_total: "Blobs that garbage collection removed.",
   kernlock_damaged_blobs_total: "Blobs found damaged.",
   kernlock_feed_refreshes_total: "Looks at feeds of policies, by outcome.",
+  kernlock_mirror_fetches_total: "Questions to upstreams of mirrors, by mirror and outcome.",
+  kernlock_mirror_versions_total: "Versions published from upstreams.",
+  kernlock_mirror_bytes_total: "Bytes of blobs fetched from upstreams.",
 } as const;
 export type CounterName = keyof typeof counters;
 

@@ -66,6 +66,8 @@ export interface ManifestPut {
   readonly publishes: boolean;
   readonly administers: boolean;
   readonly actor: string;
+  /** Plain OCI from a mirror's upstream, whose blobs come when somebody asks for them. */
+  readonly blobsFollow?: true;
 }
 
 export async function storeManifest(context: Context, put: ManifestPut): Promise<{ row: ManifestRow; added: boolean }> {
@@ -76,7 +78,7 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
     .flat()
     // Layers that must not be distributed lie elsewhere.
     .filter((blob) => !/nondistributable|foreign/.test(blob.mediaType));
-  await requireBlobs(context, repository, blobs);
+  if (put.blobsFollow !== true) await requireBlobs(context, repository, blobs);
 
   const subject = manifest.subject?.digest ?? null;
   const artifactType = manifest.artifactType ?? manifest.config?.mediaType ?? null;
@@ -116,8 +118,10 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
   const { added, missing, full } = await records.addManifest(
     row,
     {
-      blobs: blobs.map((blob) => blob.digest),
-      manifests: (manifest.manifests ?? []).map((child) => child.digest),
+      blobs: put.blobsFollow === true ? [] : blobs.map((blob) => blob.digest),
+      manifests: [...(manifest.manifests ?? []), ...(put.blobsFollow === true ? blobs : [])].map(
+        (child) => child.digest,
+      ),
     },
     {
       ...{ at, by: actor },
