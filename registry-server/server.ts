@@ -35,6 +35,7 @@ import { createPublisher } from "./publish/publish.ts";
 import { reviewRoutes } from "./review/routes.ts";
 import { sessionRoutes } from "./sessions/routes.ts";
 import { recognise } from "./sessions/sessions.ts";
+import { type BodyFloor, defaultBodyFloor, watchBodies } from "./slow-bodies.ts";
 import { type DataOptions, openBlobs, openRecords } from "./store/open.ts";
 
 export interface RegistryOptions extends DataOptions {
@@ -52,6 +53,8 @@ export interface RegistryOptions extends DataOptions {
   readonly log?: "debug" | "info" | "warn" | "error" | false;
   readonly now?: () => Date;
   readonly limits?: Partial<RateLimits>;
+  /** Slowest body of a request that is waited for (default: 500 bytes a second, measured over 20 s). */
+  readonly bodyFloor?: Partial<BodyFloor>;
   /** Addresses of proxies whose X-Forwarded-For is believed (default: none). */
   readonly trustedProxies?: readonly string[];
   /** `aud` of identity tokens that are exchanged (default: the origin). */
@@ -129,7 +132,17 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   app.addContentTypeParser("*", (_request, _payload, done) => done(null));
   app.decorateRequest("principal", null as never);
   app.decorateRequest("formSecret", null);
+  const bodies = watchBodies({ ...defaultBodyFloor, ...options.bodyFloor }, (request, reply) => {
+    const error = new KernlockError("KL_REGISTRY_TOO_SLOW", "The request's body came too slowly, and was cut.", {
+      remedy: "Send it again from a faster connection; an upload goes on where it stopped.",
+    });
+    // Node ends a request with its socket only as long as it has no answer; whoever reads the body shall see the end.
+    request.raw.socket.once("close", () => request.raw.destroy());
+    if (reply.sent) request.raw.destroy();
+    else refuse(error, request, reply.header("connection", "close"), context);
+  });
   app.addHook("onRequest", async (request, reply) => {
+    bodies.watch(request, reply);
     reply.headers({ "x-content-type-options": "nosniff", "docker-distribution-api-version": "registry/2.0" });
     request.principal = anonymous;
     if (stopping) reply.header("connection", "close");
@@ -205,6 +218,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     ...(options.gcGraceSeconds === undefined ? {} : { gcGraceSeconds: options.gcGraceSeconds }),
   });
   app.addHook("onClose", async () => {
+    bodies.stop();
     await mirrors.close();
     await chores.stop();
     await uploads.close();

@@ -410,6 +410,7 @@ export const errorCodes = {
   KL_REGISTRY_UNAUTHORIZED: "a request needs a token and brought none",
   KL_REGISTRY_UNSETTLED: "policy or evidence kept changing while a version was judged",
   KL_REGISTRY_UPLOAD_BUSY: "another request is writing to the upload",
+  KL_REGISTRY_TOO_SLOW: "the body of a request came too slowly",
   KL_REGISTRY_UPLOAD_CUT: "an upload ended before its announced end",
   KL_REGISTRY_UPLOAD_LIMIT: "too many uploads are open",
   KL_REGISTRY_UPLOAD_RANGE: "a chunk does not begin where the upload goes on",

@@ -19,6 +19,7 @@ interface ServeFlags extends DataFlags {
   readonly feedsEvery: string;
   readonly gcEvery?: string;
   readonly gcGrace?: string;
+  readonly minBodyRate?: string;
   readonly readsPerMinute?: string;
   readonly writesPerMinute?: string;
   readonly loginsPerMinute?: string;
@@ -53,6 +54,7 @@ export function serveCommand(): Command {
         )
         .option("--gc-every <time>", "collect garbage this often, e.g. 1h (default: only `registry gc`)")
         .option("--gc-grace <time>", "keep what is unpublished for this long (default: 24h)")
+        .option("--min-body-rate <bytes>", "slowest body of a request, in bytes a second; 0: any (default: 500)")
         .option("--reads-per-minute <n>", "of one token or address (default: 12000)")
         .option("--writes-per-minute <n>", "of one token or address (default: 6000)")
         .option("--logins-per-minute <n>", "token requests and refused credentials of one address (default: 60)")
@@ -89,11 +91,13 @@ export function serveCommand(): Command {
         write: number("--writes-per-minute", options.writesPerMinute),
         login: number("--logins-per-minute", options.loginsPerMinute),
       };
+      const bodyFloor = { bytesPerSecond: number("--min-body-rate", options.minBodyRate) };
       const registry = await serve({
         ...dataOptions(options),
         ...defined(given),
         ...signInOf(options),
         limits: defined(limits),
+        bodyFloor: defined(bodyFloor),
         host: options.host,
         port: wholeNumber("--port", options.port, 65_535),
         log: options.log === "off" ? false : options.log,
