@@ -427,6 +427,7 @@ export const errorCodes = {
   KL_REGISTRY_VERSION_INVALID: "a tag is not a version, or not the version of its index",
   KL_REGISTRY_VERSION_UNKNOWN: "the kernel has no such version",
   // command line
+  KL_BENCH_START: "a process that a benchmark started gave no token",
   KL_CLI_CREDENTIALS: "the file or helper that keeps registry tokens cannot be used",
   KL_CLI_FILE: "a file that the command names cannot be read or written",
   KL_CLI_NODE: "there is no Node that kernlock can run under",
