@@ -21,5 +21,5 @@ export {
   type VariantManifest,
   variantManifest,
 } from "./documents.ts";
-export { type Credentials, HttpClient, type HttpClientOptions } from "./http.ts";
+export { type Credentials, HttpClient, type HttpClientOptions, readAll } from "./http.ts";
 export { OciLayout } from "./layout.ts";
