@@ -31,6 +31,7 @@ const commands = {
   generate: async () => (await import("./commands/generate.ts")).generateCommand(),
   bundle: async () => (await import("./commands/bundle.ts")).bundleCommand(),
   selftest: async () => (await import("./commands/selftest.ts")).selftestCommand(),
+  bench: async () => (await import("./commands/bench.ts")).benchCommand(),
   "make-model": async () => (await import("./commands/make-model.ts")).makeModelCommand(),
   chat: async () => (await import("./commands/chat.ts")).chatCommand(),
 } as const;

@@ -119,7 +119,8 @@ async function tryOps(options: Options, output: Output, machine: MachineFacts, s
   }
 }
 
-function deviceFor(asked: PlanRequest["device"], machine: MachineFacts, cudaKernels: boolean): Plan["device"] {
+/** The device that kernels are tried on. @throws KL_PLAN_NO_DRIVER */
+export function deviceFor(asked: PlanRequest["device"], machine: MachineFacts, cudaKernels: boolean): Plan["device"] {
   if (asked === "cpu" || (asked === "auto" && !(cudaKernels && machine.cuda !== undefined))) return "cpu";
   if (machine.cuda === undefined)
     fail("KL_PLAN_NO_DRIVER", "A GPU was asked for and there is no driver.", { row: "D1" });
