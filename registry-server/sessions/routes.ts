@@ -85,7 +85,6 @@ export function sessionRoutes(
 
   app.post("/signin/setup", async (request, reply) => {
     const form = await readForm(request, context, "/signin/setup");
-    byAddress.take("login", request.ip);
     const [name, code, password] = ["name", "code", "password"].map((field) => (form.get(field) ?? "").trim());
     const again = (wrong: string) =>
       sendGate(request, reply, 403, setupPage(formField(request, "/signin/setup"), wrong));
@@ -95,6 +94,7 @@ export function sessionRoutes(
     } catch (error) {
       return again((error as Error).message);
     }
+    byAddress.take("login", request.ip);
     const now = context.now().toISOString();
     const entry = { at: now, actor: `local:${name}`, action: "account.setup", subject: name!, details: {} };
     const once = { setupHash: hashSecret(code!), now };
