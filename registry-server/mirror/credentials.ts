@@ -69,7 +69,7 @@ export function upstreamCredentials(
         return true;
       }
       if (scheme.toLowerCase() !== "bearer") return false;
-      const { realm = "", service, scope } = parameters(rest);
+      const { realm = "", service, scope } = challengeParameters(rest);
       if (!URL.canParse(realm) || !options.mayAsk(new URL(realm))) {
         return fail("KL_MIRROR_ADDRESS", "The upstream sends for a token to a host that the mirror does not name.", {
           remedy: "If the host is the upstream's, declare the mirror with --host.",
@@ -124,7 +124,8 @@ function basicHeader(secret: string): string {
   return `Basic ${Buffer.from(pair, "utf8").toString("base64")}`;
 }
 
-function parameters(text: string): Record<string, string> {
+/** Of a `WWW-Authenticate` header, behind its scheme. */
+export function challengeParameters(text: string): Record<string, string> {
   const found = text.slice(0, 4096).matchAll(/([a-z]+)="([^"\\]*)"/gi);
   return Object.fromEntries([...found].map(([, name, value]) => [name!.toLowerCase(), value!]));
 }

@@ -73,7 +73,7 @@ export interface ManifestPut {
 export async function storeManifest(context: Context, put: ManifestPut): Promise<{ row: ManifestRow; added: boolean }> {
   const { records } = context;
   const { repository, digest } = put;
-  const { mediaType, manifest } = parse(put);
+  const { mediaType, manifest } = parseManifestPut(put);
   const blobs = [manifest.config ?? [], manifest.layers ?? [], manifest.blobs ?? []]
     .flat()
     // Layers that must not be distributed lie elsewhere.
@@ -184,7 +184,11 @@ function incomplete(message: string, digest: ContentDigest): never {
   });
 }
 
-function parse(put: ManifestPut): { mediaType: string; manifest: Manifest } {
+/** KL_REGISTRY_MANIFEST_INVALID. */
+export function parseManifestPut(put: Pick<ManifestPut, "bytes" | "mediaType"> & { owner: Pick<Namespace, "kind"> }): {
+  mediaType: string;
+  manifest: Manifest;
+} {
   const shape = put.owner.kind === "kernels" ? kernelShape : artifactShape;
   const result = shape.safeParse(parseStrictJson(put.bytes, { what: "The manifest" }));
   if (!result.success) {

@@ -8,7 +8,7 @@ const root = resolve(import.meta.dirname, "../..");
 
 /** The parsers of hostile bytes, whose coverage is told. */
 export const parsers =
-  /^(kernels\/format\/(json|variant|launch|schema|workspace)|kernels\/inspect\/[a-z-]+|kernels\/oci\/documents|loader\/(lock|manifest)|policies\/trust\/(policy|verify|shape|keys|policy\/(schema|yaml)|verify\/[a-z-]+))\.ts$/;
+  /^(kernels\/format\/(json|variant|launch|schema|workspace)|kernels\/inspect\/[a-z-]+|kernels\/oci\/documents|loader\/(lock|manifest)|policies\/trust\/(policy|verify|shape|keys|policy\/(schema|yaml)|verify\/[a-z-]+)|registry-server\/(oci\/(names|ranges)|oidc\/jwt|tokens))\.ts$/;
 
 export interface Coverage {
   /** True when something ran that never did before. */

@@ -1,5 +1,5 @@
 /**
- * Ten parsers of hostile bytes. A target gives a short word for what became of its input: "accepted", or the code of the
+ * Parsers of hostile bytes; those of the registry alone are in registry-targets.ts. A target gives a short word for what became of its input: "accepted", or the code of the
  * refusal. Anything else that it throws is a finding.
  */
 import { createHash } from "node:crypto";
@@ -38,6 +38,7 @@ import {
 } from "../../policies/trust/test/authorities/index.ts";
 import { people, policyText } from "../../policies/trust/test/rules.ts";
 import { libraries, makePack, now, type Pack, sizeAndDigest } from "../attacks/pack.ts";
+import { registryTargets } from "./registry-targets.ts";
 
 export interface Target {
   readonly name: string;
@@ -231,6 +232,7 @@ export async function makeTargets(): Promise<readonly Target[]> {
           .map(word)
           .join(),
     },
+    ...registryTargets(pack),
   ];
 }
 
