@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { fail, isPackageName } from "@kernlock/kernels/format";
 import { parsePolicy } from "@kernlock/policies/trust";
+import { createNotices, type Notices } from "./advisories/notices.ts";
 import { type MirrorDeclarations, mirrorDeclarations } from "./mirror/declarations.ts";
 import { checkPublisherClaims, type IssuerKind } from "./oidc/claims.ts";
 import { latestOf } from "./publish/documents.ts";
@@ -58,7 +59,7 @@ export interface TrustedPublisher {
 }
 
 /** What an operator does to a registry without going through HTTP. Every change is durable and audited when it returns. */
-export interface Admin extends PolicyDocuments, People, MirrorDeclarations {
+export interface Admin extends PolicyDocuments, People, MirrorDeclarations, Notices {
   /** Throws KL_REGISTRY_NAMESPACE_EXISTS, KL_REGISTRY_NAME_INVALID, or the policy parser's codes. */
   createNamespace(options: {
     name: string;
@@ -148,6 +149,7 @@ export function createAdmin(records: Records, now: () => Date, actor = "operator
   const admin: Admin = {
     ...createPeople(records, now, audit),
     ...mirrorDeclarations(records, now, audit, known),
+    ...createNotices(records, now, actor),
     ...policyDocuments(records, now, actor, known),
     async createNamespace({ name, visibility = "public", policy = "", kind = "kernels", deletion, review = "none" }) {
       if (!segmentPattern.test(name) || name.length > 64) {

@@ -75,10 +75,90 @@ export function openApiDocument(): object {
           responses: { 200: ok("Newest first.", shapes.revocations), default: refused },
         },
       },
+      "/api/v1/revocations/entries": {
+        get: {
+          summary: "What the next number of a signed feed of revocations is to say: what was filed, and quarantines",
+          responses: {
+            200: ok("As `kernlock policy feed` takes it.", z.array(shapes.revocationEntry)),
+            default: refused,
+          },
+        },
+      },
+      "/api/v1/revocations/filed": {
+        get: {
+          summary: "Revocations that were filed",
+          responses: {
+            200: ok("Oldest first.", z.object({ revocations: z.array(shapes.filedRevocation) })),
+            default: refused,
+          },
+        },
+        post: {
+          summary: "File a revocation (admins and auditors of all namespaces)",
+          requestBody: { required: true, content: json(shapes.revocationEntry) },
+          responses: { 200: ok("Filed.", shapes.filedRevocation), default: refused },
+        },
+      },
+      "/api/v1/revocations/filed/{id}": {
+        delete: {
+          summary: "Withdraw a revocation; it stays on record",
+          parameters: path("id"),
+          responses: { 200: ok("Withdrawn.", shapes.filedRevocation), default: refused },
+        },
+      },
+      "/api/v1/advisories": {
+        get: {
+          summary: "OSV records, as unsigned feeds of policies and `kernlock policy feed` take them",
+          parameters: [query("package", "only those that name this namespace/name")],
+          responses: { 200: ok("Oldest first, withdrawn ones among them.", shapes.advisories), default: refused },
+        },
+      },
+      "/api/v1/advisories/{id}": {
+        put: {
+          summary: "File an advisory or a newer state of one (admins and auditors of all packages that it names)",
+          parameters: path("id"),
+          requestBody: { required: true, content: json(shapes.advisory) },
+          responses: { 200: ok("Filed.", shapes.advisory), default: refused },
+        },
+        delete: {
+          summary: "Withdraw an advisory; it stays, with the time",
+          parameters: path("id"),
+          responses: { 200: ok("Withdrawn.", shapes.advisory), default: refused },
+        },
+      },
+      "/api/v1/feeds": {
+        get: {
+          summary: "Signed feeds that are served here, with their numbers and signers",
+          responses: { 200: ok("By name.", shapes.feeds), default: refused },
+        },
+        post: {
+          summary: "Serve a further feed (admins of all namespaces)",
+          requestBody: { required: true, content: json(shapes.newFeed) },
+          responses: { 201: { description: "It is served once its first number is there." }, default: refused },
+        },
+      },
+      "/api/v1/feeds/{id}": {
+        get: {
+          summary: "The newest number of a feed, as it was signed; for everybody",
+          parameters: path("id"),
+          responses: { 200: { description: "A Sigstore bundle v0.3." }, default: refused },
+        },
+        put: {
+          summary: "Bring the next number of a feed (admins and auditors of all namespaces)",
+          parameters: path("id"),
+          requestBody: {
+            required: true,
+            content: { "application/vnd.dev.sigstore.bundle.v0.3+json": { schema: { type: "object" } } },
+          },
+          responses: { 200: ok("Served from now on.", shapes.feedPut), default: refused },
+        },
+      },
       "/api/v1/mirrors": {
         get: {
           summary: "Names that are filled from other registries; for admins of their namespaces",
-          responses: { 200: ok("The mirrors, as this node last met their upstreams.", shapes.mirrors), default: refused },
+          responses: {
+            200: ok("The mirrors, as this node last met their upstreams.", shapes.mirrors),
+            default: refused,
+          },
         },
       },
       "/api/v1/mirrors/{id}/refresh": {

@@ -24,6 +24,41 @@ export const review = z.object({
 });
 export const reviews = z.object({ waiting: z.array(review), decided: z.array(review) });
 
+/** An OSV record (schema 1.x) that names packages of the ecosystem "Kernlock". */
+export const advisory = z.looseObject({
+  id: z.string(),
+  modified: z.string(),
+  summary: z.string().optional(),
+  withdrawn: z.string().optional(),
+  affected: z.array(z.looseObject({})),
+});
+export const advisories = z.array(advisory);
+export const revocationEntry = z.looseObject({ kind: z.string(), reason: z.string() });
+export const filedRevocation = z.object({
+  id: z.string(),
+  entry: revocationEntry,
+  filed_at: z.string(),
+  filed_by: z.string(),
+  withdrawn_at: z.string().nullable(),
+});
+export const newFeed = z.strictObject({
+  id: z.string(),
+  kind: z.enum(["advisories", "revocations"]),
+  keys: z.array(z.string().max(4096)).min(1).max(16).describe("public keys (PEM) that may sign it"),
+});
+export const servedFeed = z.object({
+  id: z.string(),
+  kind: z.enum(["advisories", "revocations"]),
+  sequence: z.number().int().nullable(),
+  issued: z.string().nullable(),
+  signers: z.array(z.string()),
+  created_at: z.string(),
+  uploaded_at: z.string().nullable(),
+  url: z.string().describe("what a policy names"),
+});
+export const feeds = z.object({ feeds: z.array(servedFeed) });
+export const feedPut = z.object({ id: z.string(), kind: z.string(), sequence: z.number().int(), issued: z.string() });
+
 export const state = {
   state: z
     .enum(["yanked", "quarantined", "staged", "rejected"])

@@ -4,6 +4,7 @@ import { auditRecords } from "./records/audit.ts";
 import { collectionRecords } from "./records/collection.ts";
 import { contentRecords } from "./records/content.ts";
 import { mirrorRecords } from "./records/mirrors.ts";
+import { noticeRecords } from "./records/notices.ts";
 import { peopleRecords } from "./records/people.ts";
 import { policyRecords } from "./records/policies.ts";
 import { reviewRecords } from "./records/review.ts";
@@ -12,6 +13,7 @@ import type { Sql } from "./sql.ts";
 
 export type { AuditEntry, AuditFilter, AuditHead, AuditRow } from "./records/audit.ts";
 export type { BlobRow, ManifestRow } from "./records/content.ts";
+export type { NoticeKind, NoticeRow, ServedFeed } from "./records/notices.ts";
 export type { AccountRow, Member, SessionRow } from "./records/people.ts";
 export type { ExceptionRow, FeedDocument, FeedRow } from "./records/policies.ts";
 export type { Decision, ReviewRow, ReviewState } from "./records/review.ts";
@@ -35,6 +37,7 @@ export function createRecords(sql: Sql) {
     ...contentRecords(sql),
     ...versionRecords(sql),
     ...reviewRecords(sql),
+    ...noticeRecords(sql),
     ...auditRecords(sql),
     ...collectionRecords(sql),
     ...policyRecords(sql),
