@@ -10,7 +10,7 @@ export KERNLOCK_CUDA
 for package in "$@"; do
   source=$(ls kernels/$package/cuda/*.cu)
   scripts/cuda/compile.sh "$source" ".build/gpu/$package.cubin" > ".build/gpu/$package.log" 2>&1 || { cat ".build/gpu/$package.log"; exit 1; }
-  gcc -std=c++20 -O2 -fPIC -shared -fvisibility=hidden -fno-exceptions -fno-rtti -nostartfiles -Wall -Wextra \
+  gcc -std=c++20 -O2 ${KL_DEFINES:-} -fPIC -shared -fvisibility=hidden -fno-exceptions -fno-rtti -nostartfiles -Wall -Wextra \
     -I kernels/include -I kernels/abi -I kernels/abi/generated -Wa,-I,.build/gpu \
     -Wl,--build-id=none,-z,relro,-z,now,-z,noexecstack,-Bsymbolic -s -o ".build/gpu/$package.so" "kernels/$package/cuda/library.cc"
   echo "$package: $(stat -c %s .build/gpu/$package.so) bytes"

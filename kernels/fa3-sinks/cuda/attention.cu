@@ -9,5 +9,5 @@ extern "C" __global__ void __launch_bounds__(decode_threads) attn_decode(const _
 }
 
 extern "C" __global__ void __launch_bounds__(prefill_threads, 2) attn_prefill(const __grid_constant__ PrefillParams p) {
-  attend_prefill(p.attention, p.map);
+  attend_prefill(p.attention, &p.map);
 }

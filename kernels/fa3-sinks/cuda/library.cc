@@ -56,9 +56,8 @@ kl_status attn_prefill(const Instance& i, const Launcher& launch, const kl_attn_
   PrefillParams p = {};
   p.attention = common(a);
   p.attention.query_start = a.query_start;
-  const uint64_t sizes[2] = {64, 0x7fffffc0}, strides[1] = {128};  // the cache's end is not known here; pages come from the table
-  const uint32_t box[2] = {64, 64}, steps[2] = {1, 1};
-  if (kl_status s = i.host.tensor_map(i.host.self, p.map, tensor_map_bf16, 2, const_cast<void*>(a.kv), sizes, strides, box, steps, 0, 3, 2, 0); s != KL_OK) return s;
+  const uint64_t rows = 0x7fffffc0;  // the cache's end is not known here; pages come from the table
+  if (kl_status s = matrix_map(i, p.map, a.kv, rows, 64, 64); s != KL_OK) return s;
   const uint32_t tile_tokens = 128 / group;
   return launch(prefill_kernel, {a.tokens / tile_tokens + (a.seqs < a.tokens ? a.seqs : a.tokens), a.kv_heads}, 256, prefill_shared, p);
 }

@@ -1,6 +1,6 @@
 // Parameters of the device code, shared by host and device.
 #pragma once
-#include <stdint.h>
+#include "cuda/tile_map.h"
 
 namespace kl {
 struct AttentionParams {
@@ -16,8 +16,8 @@ struct AttentionParams {
   uint32_t tokens, seqs, heads, kv_heads, window, block_table_stride, splits;
   float scale;
 };
-struct alignas(64) PrefillParams {
-  uint8_t map[128];  // the cache as rows of 64
+struct PrefillParams {
+  TileMap map;  // the cache as rows of 64
   AttentionParams attention;
 };
 }  // namespace kl

@@ -2,7 +2,7 @@
 //
 // A block serves one kv head and 128 rows: every query head of that kv head for 128 / group tokens of one sequence, so that keys and
 // values are read once for the whole group and a window of 128 keys costs three pages. Two warpgroups of 64 rows share a ring of
-// pages that the copy engine fills; probabilities are operands in registers. (Queries are not: ptxas 13.0 reuses the registers of an
+// pages that one of them fills; probabilities are operands in registers. (Queries are not: ptxas 13.0 reuses the registers of an
 // operand that a loop's wgmma reads again and again.) The sink joins at the end.
 #pragma once
 #include "cuda/wgmma.cuh"
@@ -12,7 +12,7 @@ namespace kl {
 
 constexpr int prefill_threads = 256, prefill_stages = 4, prefill_shared = (prefill_stages * 2 + 2) * page_bytes + 1024;
 
-__device__ __forceinline__ void attend_prefill(const AttentionParams& p, const void* map) {
+__device__ __forceinline__ void attend_prefill(const AttentionParams& p, const TileMap* map) {
   extern __shared__ __align__(128) uint8_t unaligned[];
   uint8_t* shared = unaligned + (-shared_address(unaligned) & 1023);
   __shared__ uint64_t full[prefill_stages], empty[prefill_stages];
@@ -20,7 +20,7 @@ __device__ __forceinline__ void attend_prefill(const AttentionParams& p, const v
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const uint32_t group = p.heads / p.kv_heads, tile_tokens = 128 / group, kv_head = blockIdx.y;
   if (threadIdx.x == 0) {
-    for (int s = 0; s < prefill_stages; ++s) barrier_init(full + s, 1), barrier_init(empty + s, 8 * release_arrivals);
+    for (int s = 0; s < prefill_stages; ++s) barrier_init(full + s, feed_arrivals), barrier_init(empty + s, 8 * release_arrivals);
     barrier_init_fence();
     prefetch_map(map);
   }
@@ -54,15 +54,17 @@ __device__ __forceinline__ void attend_prefill(const AttentionParams& p, const v
   const int window = p.window == 0 ? 0x3fffffff : int(p.window);
   const int begin = max(0, offset + first + 1 - window) / 64, end = (offset + last) / 64 + 1;
 
-  const auto fetch = [&](int page_index) {  // one thread
+  const bool feeder = sm90a ? threadIdx.x == 0 : warp == 0;
+  const auto fetch = [&](int page_index) {
     const int s = (page_index - begin) % prefill_stages;
     const int page = max(p.block_table[uint64_t(seq) * p.block_table_stride + page_index], 0);
     const int row = (page * 2 * int(p.kv_heads) + int(kv_head)) * 64;
     barrier_expect(full + s, 2 * page_bytes);
     tma_load2(shared + s * 2 * page_bytes, map, 0, row, full + s);
     tma_load2(shared + s * 2 * page_bytes + page_bytes, map, 0, row + int(p.kv_heads) * 64, full + s);
+    feed_done(full + s);
   };
-  if (threadIdx.x == 0) {
+  if (feeder) {
     for (int i = 0; i < prefill_stages - 1 && begin + i < end; ++i) fetch(begin + i);
   }
 
@@ -116,7 +118,7 @@ __device__ __forceinline__ void attend_prefill(const AttentionParams& p, const v
 #pragma unroll
     for (int k = 0; k < 4; ++k) Wgmma<64>::ss(logits, query_tile + 2 * k, key_tile + 2 * k);
     wgmma_commit();
-    if (threadIdx.x == 0 && page + prefill_stages - 1 < end) {
+    if (feeder && page + prefill_stages - 1 < end) {
       if (i > 0) barrier_wait(empty + (i - 1) % prefill_stages, ((i - 1) / prefill_stages) & 1);
       fetch(page + prefill_stages - 1);
     }

@@ -1,9 +1,19 @@
-// What the device code of every CUDA package shares: bf16 and warp helpers, the instructions of sm_90 by name.
+// What the device code of every CUDA package shares: bf16 and warp helpers, instructions by name.
 #pragma once
 #include <cuda_bf16.h>
 #include <stdint.h>
 
+// sm_90a has warpgroup products, a copy engine and clusters. On every other architecture (and with KL_PORTABLE, so that this can be
+// run on an H100 too) the same kernels multiply by warps and copy by the lanes of the feeding warp.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) && !defined(KL_PORTABLE)
+#define KL_SM90A 1
+#else
+#define KL_SM90A 0
+#endif
+
 namespace kl {
+
+constexpr bool sm90a = KL_SM90A;
 
 using bf16 = __nv_bfloat16;
 using bf16x2 = __nv_bfloat162;
@@ -93,6 +103,11 @@ __device__ __forceinline__ void ldmatrix4_trans(uint32_t (&r)[4], uint32_t addre
                : "r"(address));
 }
 
+// Of `threads` threads of a block.
+__device__ __forceinline__ void named_barrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 __device__ __forceinline__ void cp_async16(uint32_t to, const void* from, bool there = true) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
@@ -113,102 +128,5 @@ __device__ __forceinline__ float load_fresh(const float* p) {
   asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
   return v;
 }
-
-#if __CUDA_ARCH__ >= 900
-// One barrier in shared memory that counts arrivals and bytes.
-__device__ __forceinline__ void barrier_init(uint64_t* barrier, uint32_t arrivals) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
-}
-__device__ __forceinline__ void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
-__device__ __forceinline__ void barrier_expect(uint64_t* barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void barrier_arrive(uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
-}
-// A consuming warp gives a stage back: one lane arrives for all, after they have met. (The race checker credits only the lane that
-// arrives: for it, a build with KL_EVERY_LANE_ARRIVES lets all of them.)
-#ifdef KL_EVERY_LANE_ARRIVES
-constexpr uint32_t release_arrivals = 32;
-#else
-constexpr uint32_t release_arrivals = 1;
-#endif
-__device__ __forceinline__ void barrier_release(uint64_t* barrier, uint32_t lane) {
-  __syncwarp();
-  if (release_arrivals == 32 || lane == 0) barrier_arrive(barrier);
-}
-__device__ __forceinline__ void barrier_wait(uint64_t* barrier, uint32_t phase) {
-  asm volatile(
-      "{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n@done bra DONE;\nbra AGAIN;\nDONE:\n}"
-      ::"r"(shared_address(barrier)), "r"(phase)
-      : "memory");
-}
-// Bytes (a multiple of 16) from global to shared memory by the copy engine, completing on a barrier.
-__device__ __forceinline__ void bulk_copy(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   shared_address(to)),
-               "l"(from), "r"(bytes), "r"(shared_address(barrier))
-               : "memory");
-}
-// The same, for weights that are read once: they may leave the second-level cache first.
-__device__ __forceinline__ uint64_t evict_first() {
-  uint64_t policy;
-  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-__device__ __forceinline__ void bulk_copy(void* to, const void* from, uint32_t bytes, uint64_t* barrier, uint64_t policy) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
-          shared_address(to)),
-      "l"(from), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
-      : "memory");
-}
-__device__ __forceinline__ void tma_load2(void* to, const void* map, int x, int y, uint64_t* barrier) {
-  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
-                   shared_address(to)),
-               "l"(map), "r"(x), "r"(y), "r"(shared_address(barrier))
-               : "memory");
-}
-__device__ __forceinline__ void tma_load3(void* to, const void* map, int x, int y, int z, uint64_t* barrier) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(
-          shared_address(to)),
-      "l"(map), "r"(x), "r"(y), "r"(z), "r"(shared_address(barrier))
-      : "memory");
-}
-__device__ __forceinline__ void prefetch_map(const void* map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-__device__ __forceinline__ void async_proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-template <int N>
-__device__ __forceinline__ void registers_grow() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
-}
-template <int N>
-__device__ __forceinline__ void registers_shrink() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
-}
-__device__ __forceinline__ void named_barrier(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-// Clusters: the barrier of all threads, and a store into a peer's shared memory.
-__device__ __forceinline__ uint32_t cluster_rank() {
-  uint32_t r;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
-  return r;
-}
-// Split: a block may write into a peer only once that peer has arrived, that is, has begun.
-__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-__device__ __forceinline__ void peer_store(float* mine, uint32_t rank, float v) {
-  uint32_t there;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared_address(mine)), "r"(rank));
-  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(v) : "memory");
-}
-#endif
 
 }  // namespace kl

@@ -1,5 +1,5 @@
 // C [tokens, features] = A [tokens, depth] B^T, bf16, by warpgroup products: one tile of C a block. A warp feeds a ring of 64-column
-// slices through the copy engine; weights start before the wait for the previous launch. What becomes of C is up to `Store`.
+// slices; weights start before the wait for the previous launch. What becomes of C is up to `Store`.
 #pragma once
 #include "cuda/wgmma.cuh"
 
@@ -17,7 +17,7 @@ struct Gather {
 // store(token, feature, d): d[4 j + k] as Wgmma says, of 16 rows from `token` and block_features columns from `feature`, for one
 // lane. block_tokens is 64 a warpgroup. first_row and first_feature: where the block's tile begins in the maps.
 template <int block_tokens, int block_features, int stages, bool gather, class Store>
-__device__ __forceinline__ void gemm_tile(const void* map_a, const void* map_b, const Gather& from, uint32_t depth, uint32_t row_a,
+__device__ __forceinline__ void gemm_tile(const TileMap* map_a, const TileMap* map_b, const Gather& from, uint32_t depth, uint32_t row_a,
                                           uint32_t row_b, uint32_t tokens_there, const Store& store) {
   extern __shared__ __align__(128) uint8_t unaligned[];
   uint8_t* shared = aligned_shared(unaligned);
@@ -27,7 +27,7 @@ __device__ __forceinline__ void gemm_tile(const void* map_a, const void* map_b, 
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const uint32_t steps = (depth + 63) / 64;
   if (threadIdx.x == 0) {
-    for (int s = 0; s < stages; ++s) barrier_init(full + s, gather ? 33 : 1), barrier_init(empty + s, consumers * release_arrivals);
+    for (int s = 0; s < stages; ++s) barrier_init(full + s, gather && sm90a ? 33 : feed_arrivals), barrier_init(empty + s, consumers * release_arrivals);
     barrier_init_fence();
   }
   __syncthreads();
@@ -47,12 +47,12 @@ __device__ __forceinline__ void gemm_tile(const void* map_a, const void* map_b, 
           cp_async16(to + row * 128 + ((chunk ^ (row & 7)) << 4), from.x + uint64_t(max(there, 0)) * depth + k * 64 + chunk * 8, there >= 0);
         }
         cp_async_commit();
-      } else if (lane == 0) {
+      } else if (!sm90a || lane == 0) {
         tma_load2(shared + s * stage_bytes, map_a, int(k * 64), int(row_a), full + s);
       }
     };
     const uint32_t early = min(uint32_t(stages), steps);
-    if (lane == 0) {
+    if (!sm90a || lane == 0) {
       for (uint32_t k = 0; k < early; ++k) feed_b(k, k);
     }
     __syncwarp();
@@ -62,11 +62,12 @@ __device__ __forceinline__ void gemm_tile(const void* map_a, const void* map_b, 
       const uint32_t s = k % stages;
       if (k >= early) {
         barrier_wait(empty + s, (k / stages - 1) & 1);
-        if (lane == 0) feed_b(k, s);
+        if (!sm90a || lane == 0) feed_b(k, s);
         __syncwarp();
       }
       feed_a(k, s);
-      if constexpr (gather) {  // what was copied by this warp becomes visible to the tensor cores two slices later
+      feed_done(full + s);
+      if constexpr (gather && sm90a) {  // what was copied by this warp becomes visible to the tensor cores two slices later
         if (k >= 2) {
           cp_async_wait<2>();
           async_proxy_fence();
@@ -74,7 +75,8 @@ __device__ __forceinline__ void gemm_tile(const void* map_a, const void* map_b, 
         }
       }
     }
-    if constexpr (gather) {
+    feed_end();
+    if constexpr (gather && sm90a) {
       cp_async_wait<0>();
       async_proxy_fence();
       while (landed < steps) barrier_arrive(full + landed++ % stages);

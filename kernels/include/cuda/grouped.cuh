@@ -111,19 +111,27 @@ __device__ __forceinline__ void combine_rows(const CombineParams& p) {
   }
 }
 
+// Outside of the kernels, whose code may not call what the host computes with.
+template <int width, bool mxfp4>
+struct Ring {
+  static constexpr int stages = int(grouped_stages(mxfp4, width, sm90a));
+  static constexpr uint32_t stage_bytes = grouped_stage_bytes(mxfp4, width);
+};
+
 // One block: 192 weight rows by `width` sorted tokens of one expert. slices: 64-column slices a stage of the ring.
-template <int width, int stages, bool mxfp4, bool up>
+template <int width, bool mxfp4, bool up>
 __device__ __forceinline__ void grouped_product(const GroupedParams& p) {
   extern __shared__ __align__(128) uint8_t unaligned[];
   uint8_t* shared = aligned_shared(unaligned);
+  constexpr int stages = Ring<width, mxfp4>::stages;
   __shared__ uint64_t full[stages], empty[stages];
   constexpr int slices = mxfp4 ? 2 : 1, consumers = 12;
   constexpr uint32_t x_bytes = width * 128, w_bytes = mxfp4 ? grouped_rows / 8 * 2 * tile_bytes : grouped_rows * 128;
-  constexpr uint32_t stage_bytes = (slices * x_bytes + w_bytes + 1023) / 1024 * 1024;
+  constexpr uint32_t stage_bytes = Ring<width, mxfp4>::stage_bytes;
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const uint32_t steps = (p.depth + slices * 64 - 1) / (slices * 64);
   if (threadIdx.x == 0) {
-    for (int s = 0; s < stages; ++s) barrier_init(full + s, 1), barrier_init(empty + s, consumers * release_arrivals);
+    for (int s = 0; s < stages; ++s) barrier_init(full + s, feed_arrivals), barrier_init(empty + s, consumers * release_arrivals);
     barrier_init_fence();
   }
   __syncthreads();
@@ -135,7 +143,7 @@ __device__ __forceinline__ void grouped_product(const GroupedParams& p) {
 
   if (warp >= consumers) {
     if constexpr (width >= 64) registers_shrink<32>();
-    if (warp != consumers || lane != 0) return;
+    if (warp != consumers || (sm90a && lane != 0)) return;
     for (uint32_t k = 0; k < steps; ++k) {
       const uint32_t s = k % stages;
       if (k >= stages) barrier_wait(empty + s, (k / stages - 1) & 1);
@@ -148,7 +156,9 @@ __device__ __forceinline__ void grouped_product(const GroupedParams& p) {
       }
 #pragma unroll
       for (int i = 0; i < slices; ++i) tma_load2(stage + i * x_bytes, &p.x, int((k * slices + i) * 64), int(first), full + s);
+      feed_done(full + s);
     }
+    feed_end();
     return;
   }
 

@@ -1,12 +1,8 @@
 // Parameters of the grouped expert products, shared by host and device and by the packages that have them.
 #pragma once
-#include <stdint.h>
+#include "cuda/tile_map.h"
 
 namespace kl {
-
-struct alignas(64) GroupedMap {
-  uint8_t bytes[128];
-};
 
 // Tokens sorted by expert: what the sort writes and all later passes read.
 struct Sorted {
@@ -31,7 +27,7 @@ struct PermuteParams {
 };
 
 struct GroupedParams {
-  GroupedMap weights, x;
+  TileMap weights, x;
   Sorted sorted;
   const uint16_t* bias;  // [local expert, rows]
   uint16_t* out;         // up: [sorted row, rows / 2]; down: [sorted row, rows]
@@ -52,5 +48,19 @@ constexpr uint32_t grouped_rows = 192;  // weight rows of a block: three warpgro
 // Three consuming warpgroups and one warp that feeds them, in a warpgroup of its own where registers are moved between them.
 constexpr uint32_t grouped_threads(uint32_t width) { return 3 * 128 + (width >= 64 ? 128 : 32); }
 constexpr uint32_t tile_bytes = 272;  // 8 rows by 64 columns of layout mxfp4.tiles
+
+// A stage of the ring holds 64 columns of bf16 weights, or 128 of mxfp4.tiles, and as many of the tokens' rows.
+constexpr uint32_t grouped_stage_bytes(bool mxfp4, uint32_t width) {
+  const uint32_t bytes = mxfp4 ? width * 256 + grouped_rows / 8 * 2 * tile_bytes : (width + grouped_rows) * 128;
+  return (bytes + 1023) / 1024 * 1024;
+}
+// As deep as pays on sm_90a (227 KiB a block); elsewhere as 99 KiB allow.
+constexpr uint32_t grouped_stages(bool mxfp4, uint32_t width, bool sm90a) {
+  if (sm90a) return mxfp4 ? (width == 16 ? 5 : width == 32 ? 8 : width == 64 ? 6 : 4) : (width <= 32 ? 3 : width == 64 ? 6 : 5);
+  return width == 16 && mxfp4 ? 5 : 96 * 1024 / grouped_stage_bytes(mxfp4, width);
+}
+constexpr uint32_t grouped_shared_bytes(bool mxfp4, uint32_t width, bool sm90a) {
+  return grouped_stages(mxfp4, width, sm90a) * grouped_stage_bytes(mxfp4, width) + 1024;  // tiles begin at multiples of 1,024 bytes
+}
 
 }  // namespace kl

@@ -11,14 +11,15 @@ struct GroupedKernels {
 };
 constexpr uint32_t grouped_widths[4] = {16, 32, 64, 128};
 
-// weights(map, up or down weight, local experts, rows, depth) encodes a tensor map; stage(width) and stages(width) give the ring.
-template <class Args, class Weights, class Shared>
+// weights(map, up or down weight, local experts, rows, depth) describes them to the copies.
+template <bool mxfp4, class Args, class Weights>
 kl_status run_grouped(const Instance& i, const Launcher& launch, const Args& a, void* out, bool accumulate, const GroupedKernels& k,
-                      const Weights& weights, const Shared& shared) {
+                      const Weights& weights) {
   const uint32_t pairs = a.tokens * a.top_k, local = a.expert_end - a.expert_begin;
   // The width follows the tokens an expert gets on average, with room for unevenness.
   const uint32_t average = ceil_div(pairs, a.experts);
   const uint32_t choice = average <= 5 ? 0 : average <= 16 ? 1 : average <= 48 ? 2 : 3, width = grouped_widths[choice];
+  const uint32_t shared = grouped_shared_bytes(mxfp4, width, i.sm90a());
   const uint32_t most_tiles = pairs / width + (local < pairs ? local : pairs);
   Arena scratch(a.scratch, a.scratch_bytes);
   uint16_t* permuted = scratch.take<uint16_t>(uint64_t(pairs) * a.hidden);  // x sorted; later y
@@ -43,14 +44,14 @@ kl_status run_grouped(const Instance& i, const Launcher& launch, const Args& a, 
   p.rows = 2 * a.intermediate, p.depth = a.hidden, p.bias = a.up_bias, p.out = h;
   p.row_tiles = p.depth / 64, p.strips = p.rows / 8;
   if (kl_status s = weights(p.weights, a.up_weight, local, p.rows, p.depth); s != KL_OK) return s;
-  if (kl_status s = matrix_map(i, p.x, permuted, pairs, p.depth, p.depth, width); s != KL_OK) return s;
-  if (kl_status s = launch(k.up[choice], {ceil_div(p.rows, grouped_rows), most_tiles}, grouped_threads(width), shared(width), p); s != KL_OK) return s;
+  if (kl_status s = matrix_map(i, p.x, permuted, pairs, p.depth, width); s != KL_OK) return s;
+  if (kl_status s = launch(k.up[choice], {ceil_div(p.rows, grouped_rows), most_tiles}, grouped_threads(width), shared, p); s != KL_OK) return s;
 
   p.rows = a.hidden, p.depth = a.intermediate, p.bias = a.down_bias, p.out = permuted;
   p.row_tiles = p.depth / 64, p.strips = p.rows / 8;
   if (kl_status s = weights(p.weights, a.down_weight, local, p.rows, p.depth); s != KL_OK) return s;
-  if (kl_status s = matrix_map(i, p.x, h, pairs, p.depth, p.depth, width); s != KL_OK) return s;
-  if (kl_status s = launch(k.down[choice], {ceil_div(p.rows, grouped_rows), most_tiles}, grouped_threads(width), shared(width), p); s != KL_OK) return s;
+  if (kl_status s = matrix_map(i, p.x, h, pairs, p.depth, width); s != KL_OK) return s;
+  if (kl_status s = launch(k.down[choice], {ceil_div(p.rows, grouped_rows), most_tiles}, grouped_threads(width), shared, p); s != KL_OK) return s;
 
   const CombineParams combine = {sorted, a.row_seq, a.expert_weights, permuted, out, a.top_k, a.hidden, accumulate, a.stream_dtype == KL_F32};
   return launch(k.combine, {a.tokens}, 192, 0, combine);

@@ -3,6 +3,7 @@
 #pragma once
 #include <string.h>
 
+#include "cuda/tile_map.h"
 #include "kernlock.h"
 #include "ops.h"
 
@@ -16,15 +17,27 @@ namespace kl {
 
 struct KernelInfo {
   const char* name;
-  uint32_t shared_bytes;  // the most dynamic shared memory a launch asks for
+  uint32_t shared_bytes;  // the most dynamic shared memory a launch asks for, where the device has so much
+  bool only_sm90a = false;
 };
 constexpr uint32_t max_kernels = 24;
+
+// The device code has other paths, and other kernels, for sm_90a than for the rest (cuda/device.cuh).
+#ifdef KL_PORTABLE
+constexpr bool may_be_sm90a = false;
+#else
+constexpr bool may_be_sm90a = true;
+#endif
 
 struct Instance {
   kl_host host;
   kl_device device;
   kl_module module;
   kl_function functions[max_kernels];
+
+  bool sm90a() const { return may_be_sm90a && device.capability == 90; }
+  // The dynamic shared memory a block may have; 2 KiB are for what is static.
+  uint32_t block_shared() const { return device.shared_bytes - 2048; }
 
   kl_status refuse(kl_status status, const char* text) const {
     if (host.report != nullptr) host.report(host.self, text);
@@ -84,15 +97,28 @@ class Arena {
   uint64_t used_ = 0;
 };
 
-// A row-major bf16 matrix as a tensor map that loads boxes of `box_rows` rows by 64 columns, swizzled over 128 bytes.
-constexpr uint32_t tensor_map_u8 = 0, tensor_map_u32 = 2, tensor_map_bf16 = 9;
-template <class Map>
-kl_status matrix_map(const Instance& instance, Map& map, const void* address, uint64_t rows, uint64_t columns,
-                            uint64_t stride, uint32_t box_rows) {
-  const uint64_t sizes[2] = {columns, rows}, strides[1] = {stride * 2};
-  const uint32_t box[2] = {64, box_rows}, steps[2] = {1, 1};
-  return instance.host.tensor_map(instance.host.self, &map, tensor_map_bf16, 2, const_cast<void*>(address), sizes, strides,
-                                  box, steps, 0, 3, 2, 0);
+// What a TileMap describes: elements, rows, planes (1 of a matrix), and how many of them one copy takes.
+enum class Element : uint32_t { u32 = 2, bf16 = 9 };  // numbers of cuTensorMapEncodeTiled
+struct Tiles {
+  const void* address;
+  Element element;
+  uint64_t sizes[3], strides[2];  // strides in bytes, of rows and planes
+  uint32_t box[3];
+  bool swizzled;  // over 128 bytes
+};
+inline kl_status encode(const Instance& instance, TileMap& map, const Tiles& t) {
+  if (!instance.sm90a()) {
+    const uint64_t pieces = t.sizes[0] * (t.element == Element::bf16 ? 2 : 4) / 16;
+    const PlainMap plain = {static_cast<const uint8_t*>(t.address), t.strides[0], t.strides[1], uint32_t(pieces), uint32_t(t.sizes[1]), uint32_t(t.sizes[2]), t.box[1], t.box[2]};
+    memcpy(map.bytes, &plain, sizeof(plain));
+    return KL_OK;
+  }
+  const uint32_t rank = t.box[2] == 1 ? 2 : 3, steps[3] = {1, 1, 1}, swizzle = t.swizzled ? 3 : 0;
+  return instance.host.tensor_map(instance.host.self, map.bytes, uint32_t(t.element), rank, const_cast<void*>(t.address), t.sizes, t.strides, t.box, steps, 0, swizzle, 2, 0);
+}
+// A row-major bf16 matrix, loaded in boxes of `box_rows` rows by 64 columns.
+inline kl_status matrix_map(const Instance& instance, TileMap& map, const void* address, uint64_t rows, uint64_t columns, uint32_t box_rows) {
+  return encode(instance, map, {address, Element::bf16, {columns, rows, 1}, {columns * 2, 0}, {64, box_rows, 1}, true});
 }
 
 using Launch = kl_status (*)(const Instance&, const kl_context&, const void* args);
@@ -121,9 +147,11 @@ inline kl_status open_instance(const kl_host* host, const kl_device* device, voi
   }
   kl_status status = host->module_load(host->self, image, image_bytes, &instance->module);
   for (uint32_t i = 0; i < count && status == KL_OK; ++i) {
+    if (kernels[i].only_sm90a && !instance->sm90a()) continue;
     status = host->function_get(host->self, instance->module, kernels[i].name, &instance->functions[i]);
     if (status == KL_OK && kernels[i].shared_bytes > 0) {
-      status = host->function_shared(host->self, instance->functions[i], kernels[i].shared_bytes);
+      const uint32_t most = instance->block_shared();
+      status = host->function_shared(host->self, instance->functions[i], kernels[i].shared_bytes < most ? kernels[i].shared_bytes : most);
     }
   }
   if (status == KL_OK) *out = reinterpret_cast<kl_instance>(instance);

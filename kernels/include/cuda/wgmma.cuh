@@ -1,9 +1,10 @@
-// Warpgroup matrix products of sm_90a: D (64 x N, f32 in registers) += A (64 x 16) B (16 x N), bf16. B, and A for `ss`, lie in shared
+// Warpgroup matrix products: D (64 x N, f32 in registers) += A (64 x 16) B (16 x N), bf16. B, and A for `ss`, lie in shared
 // memory K-major, swizzled over 128 bytes. Lane (g, t) of warp w holds of D rows 16 w + g (d[4 j], d[4 j + 1]) and 16 w + g + 8
 // (d[4 j + 2], d[4 j + 3]), columns 8 j + 2 t and the next; of A (`rs`) what mma16816 says, for the warp's 16 rows.
 #pragma once
-#include "cuda/device.cuh"
+#include "cuda/pipeline.cuh"
 
+#if KL_SM90A
 namespace kl {
 
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -147,3 +148,6 @@ __device__ __forceinline__ void wgmma_rs_transposed64(float (&d)[32], uint32_t a
 }
 
 }  // namespace kl
+#else
+#include "cuda/warp_products.cuh"
+#endif

@@ -16,20 +16,13 @@ constexpr KernelInfo kernels[] = {
 };
 constexpr GroupedKernels grouped = {sort_kernel, permute_kernel, {up_16, up_32, up_64, up_128}, {down_16, down_32, down_64, down_128}, combine_kernel};
 
-// Stages of the ring by tile width; the device code has the same numbers.
-uint32_t shared_bytes(uint32_t width) {
-  const uint32_t stages = width <= 32 ? 3 : width == 64 ? 6 : 5;
-  const uint32_t stage = width * 128 + grouped_rows * 128;
-  return stages * uint32_t(round_up(stage, 1024)) + 1024;
-}
-
 template <class Args>
 kl_status run_moe(const Instance& i, const Launcher& launch, const Args& a, void* out, bool accumulate) {
   if (kl_status s = check_moe(i, a, out, KL_LAYOUT_BF16_ROWS); s != KL_OK) return s;
-  const auto weights = [&](GroupedMap& map, const void* weight, uint32_t experts, uint32_t rows, uint32_t depth) {
-    return matrix_map(i, map, weight, uint64_t(experts) * rows, depth, depth, grouped_rows);
+  const auto weights = [&](TileMap& map, const void* weight, uint32_t experts, uint32_t rows, uint32_t depth) {
+    return matrix_map(i, map, weight, uint64_t(experts) * rows, depth, grouped_rows);
   };
-  return run_grouped(i, launch, a, out, accumulate, grouped, weights, shared_bytes);
+  return run_grouped<false>(i, launch, a, out, accumulate, grouped, weights);
 }
 kl_status moe(const Instance& i, const Launcher& launch, const kl_moe_args& a) { return run_moe(i, launch, a, a.out, false); }
 kl_status moe_residual(const Instance& i, const Launcher& launch, const kl_moe_residual_args& a) {

@@ -3,17 +3,17 @@
 
 using namespace kl;
 
-#define GROUPED(width, stages, blocks)                                                                                         \
+#define GROUPED(width, blocks)                                                                                                 \
   extern "C" __global__ void __launch_bounds__(grouped_threads(width), blocks) moe_up_##width(const __grid_constant__ GroupedParams p) { \
-    grouped_product<width, stages, false, true>(p);                                                                            \
+    grouped_product<width, false, true>(p);                                                                                     \
   }                                                                                                                            \
   extern "C" __global__ void __launch_bounds__(grouped_threads(width), blocks) moe_down_##width(const __grid_constant__ GroupedParams p) { \
-    grouped_product<width, stages, false, false>(p);                                                                           \
+    grouped_product<width, false, false>(p);                                                                                    \
   }
-GROUPED(16, 3, 2)
-GROUPED(32, 3, 2)
-GROUPED(64, 6, 1)
-GROUPED(128, 5, 1)
+GROUPED(16, 2)
+GROUPED(32, 2)
+GROUPED(64, 1)
+GROUPED(128, 1)
 
 extern "C" __global__ void __launch_bounds__(1024) moe_sort(const __grid_constant__ SortParams p) { sort_pairs(p); }
 extern "C" __global__ void __launch_bounds__(128) moe_permute(const __grid_constant__ PermuteParams p) { permute_rows(p); }

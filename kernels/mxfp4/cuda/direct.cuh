@@ -78,7 +78,7 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
   float* sums = reinterpret_cast<float*>(shared + p.stages * stage_bytes);
   const uint32_t item_sums = direct_warps * p.tokens * 16;
   const uint32_t blocks = p.intermediate / 8;
-  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, 1), barrier_init(empty + threadIdx.x, direct_warps * release_arrivals), barrier_init_fence();
+  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, feed_arrivals), barrier_init(empty + threadIdx.x, direct_warps * release_arrivals), barrier_init_fence();
   __syncthreads();
   pdl_wait();
   // Only now: the next launch (down) reads the router's results before its own wait, and may since they are complete here.
@@ -99,16 +99,18 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
   const uint32_t begin = uint64_t(items) * blockIdx.x / gridDim.x, end = uint64_t(items) * (blockIdx.x + 1) / gridDim.x;
 
   if (warp == direct_warps) {
-    if (lane != 0 || begin == end) return;
+    if ((sm90a && lane != 0) || begin == end) return;
     const uint64_t policy = evict_first();
     uint32_t s = 0, phase = 1, a = begin / blocks, block = begin % blocks;
     for (uint32_t item = begin; item < end; ++item) {
       barrier_wait(empty + s, phase);  // the first turn passes at once
       barrier_expect(full + s, stage_bytes);
       bulk_copy(shared + s * stage_bytes, p.up + (uint64_t(chosen.active[a] - p.expert_begin) * blocks + block) * stage_bytes, stage_bytes, full + s, policy);
+      feed_done(full + s);
       if (++block == blocks) block = 0, ++a;
       if (++s == p.stages) s = 0, phase ^= 1;
     }
+    feed_end();
     return;
   }
 
@@ -186,7 +188,7 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
   const uint32_t first_tile = min(warp * share, row_tiles), tiles = min(share, row_tiles - first_tile);
   const uint32_t strip_bytes = row_tiles * tile_bytes, stage_bytes = p.strips_per_block * strip_bytes, all_strips = p.hidden / 8;
   float* sums = reinterpret_cast<float*>(shared + p.stages * stage_bytes);  // [warp, strip, token, 8]
-  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, 1), barrier_init(empty + threadIdx.x, direct_warps * release_arrivals), barrier_init_fence();
+  if (threadIdx.x < p.stages) barrier_init(full + threadIdx.x, feed_arrivals), barrier_init(empty + threadIdx.x, direct_warps * release_arrivals), barrier_init_fence();
   __syncthreads();
   pdl_launch();
   // Before the wait: the router is complete, because `up` lets this launch start only after its own wait.
@@ -199,7 +201,7 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(bias));
   }
   if (warp == direct_warps) {
-    if (lane == 0) {
+    if (!sm90a || lane == 0) {
       const uint64_t policy = evict_first();
       uint32_t s = 0, phase = 1;
       for (uint32_t a = 0; a < chosen.count; ++a) {
@@ -207,9 +209,11 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
         barrier_expect(full + s, strips * strip_bytes);
         bulk_copy(shared + s * stage_bytes, p.down + (uint64_t(chosen.active[a] - p.expert_begin) * all_strips + strip) * strip_bytes, strips * strip_bytes,
                   full + s, policy);
+        feed_done(full + s);
         if (++s == p.stages) s = 0, phase ^= 1;
       }
     }
+    feed_end();
     __syncwarp();
     pdl_wait();
     return;

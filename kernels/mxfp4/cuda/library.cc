@@ -19,25 +19,16 @@ constexpr KernelInfo kernels[] = {
 };
 constexpr GroupedKernels grouped = {sort_kernel, permute_kernel, {up_16, up_32, up_64, up_128}, {down_16, down_32, down_64, down_128}, combine_kernel};
 
-// Stages of the ring by tile width; the device code has the same numbers.
-uint32_t shared_bytes(uint32_t width) {
-  const uint32_t stages = width == 16 ? 5 : width == 32 ? 8 : width == 64 ? 6 : 4;
-  const uint32_t stage = width * 256 + grouped_rows / 8 * 2 * tile_bytes;
-  return stages * uint32_t(round_up(stage, 1024)) + 1024;
-}
-
 template <class Args>
 kl_status run_moe(const Instance& i, const Launcher& launch, const Args& a, void* out, bool accumulate) {
   if (kl_status s = check_moe(i, a, out, KL_LAYOUT_MXFP4_TILES); s != KL_OK) return s;
   if (a.tokens > direct_tokens || a.hidden > direct_warps * direct_tiles * 64 || a.intermediate > direct_warps * direct_tiles * 64) {
     // Boxes of 24 strips of two tiles: rows beyond the weight and columns beyond a row read as zero.
-    const auto weights = [&](GroupedMap& map, const void* weight, uint32_t experts, uint32_t rows, uint32_t depth) {
-      const uint64_t sizes[3] = {tile_bytes / 4, depth / 64, uint64_t(experts) * rows / 8};
-      const uint64_t strides[2] = {tile_bytes, uint64_t(depth / 64) * tile_bytes};
-      const uint32_t box[3] = {tile_bytes / 4, 2, grouped_rows / 8}, steps[3] = {1, 1, 1};
-      return i.host.tensor_map(i.host.self, &map, tensor_map_u32, 3, const_cast<void*>(weight), sizes, strides, box, steps, 0, 0, 2, 0);
+    const auto weights = [&](TileMap& map, const void* weight, uint32_t experts, uint32_t rows, uint32_t depth) {
+      const uint64_t per_row = depth / 64;
+      return encode(i, map, {weight, Element::u32, {tile_bytes / 4, per_row, uint64_t(experts) * rows / 8}, {tile_bytes, per_row * tile_bytes}, {tile_bytes / 4, 2, grouped_rows / 8}, false});
     };
-    return run_grouped(i, launch, a, out, accumulate, grouped, weights, shared_bytes);
+    return run_grouped<true>(i, launch, a, out, accumulate, grouped, weights);
   }
   Arena scratch(a.scratch, a.scratch_bytes);
   uint16_t* h = scratch.take<uint16_t>(uint64_t(a.tokens) * a.top_k * a.intermediate);
@@ -50,21 +41,27 @@ kl_status run_moe(const Instance& i, const Launcher& launch, const Args& a, void
   p.expert_begin = a.expert_begin, p.expert_end = a.expert_end, p.accumulate = accumulate, p.stream_f32 = a.stream_dtype == KL_F32;
   p.alpha = a.alpha, p.limit = a.limit;
 
-  // One block a multiprocessor, its ring as deep as shared memory allows.
-  const uint32_t budget = 220 * 1024, sm = i.device.multiprocessors;
-  const auto stages = [](uint32_t bytes, uint32_t stage) { return bytes / stage < 8 ? bytes / stage : 8u; };
-  const auto exclusive = [](uint32_t bytes) { return bytes < 115 * 1024 ? 115 * 1024 : bytes; };
+  // One block a multiprocessor, its ring as deep as shared memory allows. Where that is little, sums are kept of fewer items, and h
+  // is not staged, so that the ring has two stages.
+  const uint32_t sm = i.device.multiprocessors, budget = i.block_shared() < 220 * 1024 ? i.block_shared() : 220 * 1024;
+  const auto stages = [&](uint32_t rest, uint32_t stage) { return rest >= budget ? 0 : (budget - rest) / stage < 8 ? (budget - rest) / stage : 8u; };
+  const auto exclusive = [&](uint32_t bytes) { return bytes < 115 * 1024 && i.sm90a() ? 115 * 1024 : bytes; };
+  const uint32_t up_stage = 2 * (a.hidden / 64) * tile_bytes;
+  const auto up_sums = [&] { return 2 * p.group * direct_warps * a.tokens * 16 * 4; };
   p.group = a.tokens <= 2 ? 12 : 6;
-  const uint32_t up_stage = 2 * (a.hidden / 64) * tile_bytes, up_sums = 2 * p.group * direct_warps * a.tokens * 16 * 4;
-  p.stages = stages(budget - up_sums, up_stage);
-  if (kl_status s = launch(up_kernel, {sm}, direct_warps * 32 + 32, exclusive(p.stages * up_stage + up_sums), p); s != KL_OK) return s;
+  while (p.group > 1 && stages(up_sums(), up_stage) < 2) p.group /= 2;
+  p.stages = stages(up_sums(), up_stage);
+  if (p.stages == 0) return i.refuse(KL_UNSUPPORTED, "moe: rows of this width do not fit the shared memory of this device.");
+  if (kl_status s = launch(up_kernel, {sm}, direct_warps * 32 + 32, exclusive(p.stages * up_stage + up_sums()), p); s != KL_OK) return s;
 
   p.strips_per_block = ceil_div(a.hidden / 8, sm);
   if (p.strips_per_block > direct_most_strips) p.strips_per_block = direct_most_strips;
   const uint32_t h_bytes = a.tokens * a.top_k * a.intermediate * 2, down_stage = p.strips_per_block * (a.intermediate / 64) * tile_bytes;
-  p.staged = h_bytes <= 48 * 1024;
-  const uint32_t rest = direct_warps * direct_most_strips * a.tokens * 8 * 4 + (p.staged ? h_bytes : 0);
-  p.stages = stages(budget - rest, down_stage);
+  const uint32_t down_sums = direct_warps * direct_most_strips * a.tokens * 8 * 4;
+  p.staged = h_bytes <= 48 * 1024 && stages(down_sums + h_bytes, down_stage) >= 2;
+  const uint32_t rest = down_sums + (p.staged ? h_bytes : 0);
+  p.stages = stages(rest, down_stage);
+  if (p.stages == 0) return i.refuse(KL_UNSUPPORTED, "moe: rows of this width do not fit the shared memory of this device.");
   return launch(down_kernel, {ceil_div(a.hidden / 8, p.strips_per_block)}, direct_warps * 32 + 32, exclusive(p.stages * down_stage + rest), p);
 }
 kl_status moe(const Instance& i, const Launcher& launch, const kl_moe_args& a) { return run_moe(i, launch, a, a.out, false); }

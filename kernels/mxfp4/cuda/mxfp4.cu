@@ -11,17 +11,17 @@ extern "C" __global__ void __launch_bounds__(direct_threads, 1) moe_direct_down(
   direct_down(p);
 }
 
-#define GROUPED(width, stages, blocks)                                                                                         \
+#define GROUPED(width, blocks)                                                                                                 \
   extern "C" __global__ void __launch_bounds__(grouped_threads(width), blocks) moe_up_##width(const __grid_constant__ GroupedParams p) { \
-    grouped_product<width, stages, true, true>(p);                                                                            \
+    grouped_product<width, true, true>(p);                                                                                     \
   }                                                                                                                            \
   extern "C" __global__ void __launch_bounds__(grouped_threads(width), blocks) moe_down_##width(const __grid_constant__ GroupedParams p) { \
-    grouped_product<width, stages, true, false>(p);                                                                           \
+    grouped_product<width, true, false>(p);                                                                                    \
   }
-GROUPED(16, 5, 2)
-GROUPED(32, 8, 1)
-GROUPED(64, 6, 1)
-GROUPED(128, 4, 1)
+GROUPED(16, 2)
+GROUPED(32, 1)
+GROUPED(64, 1)
+GROUPED(128, 1)
 
 extern "C" __global__ void __launch_bounds__(1024) moe_sort(const __grid_constant__ SortParams p) { sort_pairs(p); }
 extern "C" __global__ void __launch_bounds__(128) moe_permute(const __grid_constant__ PermuteParams p) { permute_rows(p); }

@@ -1,6 +1,6 @@
 // Device code of transformer-core for mode bf16: embedding, projections, router, residual, sampling, moving of weights.
 #include "gemm.cuh"
-#include "router.cuh"
+#include "router_warps.cuh"
 #include "sample.cuh"
 
 using namespace kl;
@@ -48,8 +48,12 @@ GEMM(gemm_residual_64, Output::residual, 64, 32, 8, 2)
 GEMM(gemm_residual_128, Output::residual, 128, 128, 3, 2)
 GEMM(gemm_logits_64, Output::logits, 64, 128, 4, 2)
 
+#if KL_SM90A
 extern "C" __global__ void __launch_bounds__(256, 2) router(const __grid_constant__ RouterParams p) { route(p); }
 extern "C" __global__ void __launch_bounds__(256, 2) router_many(const __grid_constant__ RouterParams p) { route_many(p); }
+#else
+extern "C" __global__ void __launch_bounds__(256, 2) router(const __grid_constant__ RouterParams p) { route_warps(p); }
+#endif
 
 extern "C" __global__ void __launch_bounds__(128) residual(const __grid_constant__ ResidualParams p) {
   pdl_launch();

@@ -4,7 +4,7 @@
 // the wait for the previous launch on: weights are constant. Eleven warps hold x in registers, each a fixed share of the columns,
 // and multiply by tensor cores (8 weight rows are the columns of an m16n8k16); their sums are added in a fixed order.
 #pragma once
-#include "cuda/device.cuh"
+#include "cuda/pipeline.cuh"
 #include "params.h"
 
 namespace kl {
@@ -97,7 +97,7 @@ __device__ __forceinline__ void gemv(const GemvParams& p) {
   const uint32_t chunks = p.depth / 32, half = (chunks + 1) / 2;
 
   if (threadIdx.x == 0) {
-    for (uint32_t s = 0; s < p.stages; ++s) barrier_init(full + s, 1), barrier_init(empty + s, gemv_warps * release_arrivals);
+    for (uint32_t s = 0; s < p.stages; ++s) barrier_init(full + s, feed_arrivals), barrier_init(empty + s, gemv_warps * release_arrivals);
     barrier_init_fence();
   }
   __syncthreads();
@@ -110,11 +110,18 @@ __device__ __forceinline__ void gemv(const GemvParams& p) {
       if (turn > 0) barrier_wait(empty + s, (turn - 1) & 1);
       if (lane == 0) barrier_expect(full + s, 8 * columns * 2);
       __syncwarp();
-      if (lane < 8) {
-        bulk_copy(shared + s * stage_bytes + lane * p.row_stride,
-                  p.weight + uint64_t(unit_row<kind>(first + i / 2, lane)) * p.depth + begin * 32, columns * 2, full + s, policy);
+      const uint16_t* weight = p.weight + begin * 32;
+      uint8_t* stage = shared + s * stage_bytes;
+      if constexpr (sm90a) {
+        if (lane < 8) bulk_copy(stage + lane * p.row_stride, weight + uint64_t(unit_row<kind>(first + i / 2, lane)) * p.depth, columns * 2, full + s, policy);
+      } else {
+        for (uint32_t n = 0; n < 8; ++n) {
+          bulk_copy(stage + n * p.row_stride, weight + uint64_t(unit_row<kind>(first + i / 2, n)) * p.depth, columns * 2, full + s, policy);
+        }
       }
+      feed_done(full + s);
     }
+    feed_end();
     pdl_wait();
     return;
   }

@@ -38,7 +38,7 @@ constexpr KernelInfo kernels[] = {
     {"sample", 0},         {"copy_rows", 0},                  {"transpose_experts", 0},
     {"gemm_qkv_64", block_shared},   {"gemm_qkv_128", block_shared},     {"gemm_act_64", block_shared},
     {"gemm_act_128", block_shared},  {"gemm_residual_64", block_shared}, {"gemm_residual_128", block_shared},
-    {"gemm_logits_64", block_shared}, {"router_many", block_shared},
+    {"gemm_logits_64", block_shared}, {"router_many", block_shared, true},
 };
 
 constexpr uint32_t gemv_rows = 8;
@@ -63,10 +63,11 @@ kl_status gemv(const Launcher& launch, Kernel small, Kernel large, GemvParams p,
   p.row_stride = ceil_div(p.depth / 32, 2) * 64;
   if (p.row_stride % 128 == 0) p.row_stride += 64;
   const uint32_t stage = 8 * p.row_stride, rest = 6 * 11 * 8 * 4 * p.tokens + (p.norm_weight != nullptr ? p.depth * 2 : 0);
-  p.stages = 101 * 1024 / stage;
+  const bool sm90a = launch.instance.sm90a();
+  p.stages = (sm90a ? 101 * 1024 : launch.instance.block_shared() - rest) / stage;
   if (p.stages > 8) p.stages = 8;
   uint32_t shared = p.stages * stage + rest;
-  if (shared < exclusive_shared) shared = exclusive_shared;
+  if (shared < exclusive_shared && sm90a) shared = exclusive_shared;
   return launch(p.depth <= gemv_small_depth ? small : large, {ceil_div(p.units, p.units_per_block)}, 384, shared, p);
 }
 
@@ -78,9 +79,9 @@ kl_status gemm(const Instance& i, const Launcher& launch, Kernel small, uint32_t
   const uint32_t block_tokens = is_small ? 64 : 128, block_features = is_small ? small_features : 128, stages = is_small ? small_stages : 3;
   GemmParams p = {};
   if (!gather) {
-    if (kl_status s = matrix_map(i, p.a, x, tokens, depth, depth, block_tokens); s != KL_OK) return s;
+    if (kl_status s = matrix_map(i, p.a, x, tokens, depth, block_tokens); s != KL_OK) return s;
   }
-  if (kl_status s = matrix_map(i, p.b, weight, features, depth, depth, block_features); s != KL_OK) return s;
+  if (kl_status s = matrix_map(i, p.b, weight, features, depth, block_features); s != KL_OK) return s;
   p.x = static_cast<const uint16_t*>(x), p.rows = rows, p.tokens = tokens, p.features = features, p.depth = depth, p.epilogue = epilogue;
   return launch(is_small ? small : large, {ceil_div(tokens, block_tokens), ceil_div(features, block_features)}, block_tokens * 2 + 32,
                 stages * (block_tokens + block_features) * 128 + 1024, p);
@@ -167,6 +168,7 @@ kl_status route(const Instance& i, const Launcher& launch, const RouterParams& p
       p.top_k == 0 || p.top_k > 8 || p.top_k > p.experts) {
     return i.refuse(KL_INVALID, "router: a size is out of its limits.");
   }
+  if (!i.sm90a()) return launch(router_kernel, {ceil_div(p.tokens, 16)}, 256, 16 * p.experts * 4, p);
   const uint32_t many_shared = 16 * (p.hidden * 2 + 64) + 8 * 16 * p.experts * 4;
   if (p.tokens > 64 && many_shared <= block_shared) return launch(router_many_kernel, {ceil_div(p.tokens, 16)}, 256, many_shared, p);
   return launch(router_kernel, {ceil_div(p.tokens, 8) * 8}, 256, p.hidden * 4, p, 8);

@@ -1,6 +1,6 @@
 // Parameters of the device code, shared by host and device.
 #pragma once
-#include <stdint.h>
+#include "cuda/tile_map.h"
 
 namespace kl {
 
@@ -37,11 +37,8 @@ struct GemvParams {
   Epilogue epilogue;
 };
 
-struct alignas(64) MatrixMap {
-  uint8_t bytes[128];
-};
 struct GemmParams {
-  MatrixMap a, b;       // activations (not for logits), weights
+  TileMap a, b;         // activations (not for logits), weights
   const uint16_t* x;    // logits: rows of x are gathered
   const int32_t* rows;  // row_seq, or the rows of x to read
   uint32_t tokens, features, depth;

@@ -1,7 +1,7 @@
 // Norm and router for 8 tokens by a cluster of 8 blocks: a block owns an eighth of the columns, its router weights are in flight
 // before the wait. Sums of squares and partial logits are exchanged through shared memory; block i ends with token i.
 #pragma once
-#include "cuda/device.cuh"
+#include "cuda/pipeline.cuh"
 #include "params.h"
 
 namespace kl {
@@ -47,6 +47,7 @@ __device__ __forceinline__ void choose(const RouterParams& p, uint32_t token, co
   }
 }
 
+#if KL_SM90A
 __device__ __forceinline__ void route(const RouterParams& p) {
   extern __shared__ __align__(16) float y[];  // [8, slice]
   __shared__ float squares[8 * 8];            // [rank, token]
@@ -229,5 +230,7 @@ __device__ __forceinline__ void route_many(const RouterParams& p) {
     });
   }
 }
+
+#endif
 
 }  // namespace kl
