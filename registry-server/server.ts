@@ -22,6 +22,7 @@ import type { SignInIssuer } from "./oidc/code-flow.ts";
 import { createExchanger } from "./oidc/exchange.ts";
 import { createIssuers } from "./oidc/issuers.ts";
 import { startChores } from "./operations/chores.ts";
+import { healthRoutes } from "./operations/health.ts";
 import { type Collected, collectGarbage } from "./operations/maintenance.ts";
 import { createMetrics } from "./operations/metrics.ts";
 import { statusRoutes } from "./operations/status-routes.ts";
@@ -203,6 +204,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   apiRoutes(app, context);
   reviewRoutes(app, context, publisher);
   noticeRoutes(app, context);
+  healthRoutes(app, context);
   // The only routes that know of sessions.
   app.register(async (pages) => {
     pages.addHook("onRequest", (request) => recognise(request, context, options.signIn?.issuer));

@@ -57,6 +57,8 @@ export async function backUp(parts: Parts, sql: SqliteSql, target: string): Prom
       blobs,
     };
     await writeDurably(target, manifestName, prettyJson(manifest));
+    const bytes = blobs.reduce((sum, blob) => sum + blob.size, 0);
+    await parts.records.noteChore("backup", manifest.created_at, { blobs: blobs.length, bytes });
     return manifest;
   });
 }

@@ -41,13 +41,11 @@ export async function collectGarbage(
       await parts.blobs.remove(digest);
       await parts.records.forgetBlob(digest);
     }
-    return {
-      dryRun,
-      manifests: found.manifests,
-      links: found.links,
-      blobs: found.blobs.map((blob) => blob.digest),
-      bytes: found.blobs.reduce((sum, blob) => sum + (blob.size ?? 0), 0),
-    };
+    const bytes = found.blobs.reduce((sum, blob) => sum + (blob.size ?? 0), 0);
+    const { manifests, links } = found;
+    const outcome = { manifests, blobs: found.blobs.length, bytes };
+    if (!dryRun) await parts.records.noteChore("gc", parts.now().toISOString(), outcome);
+    return { dryRun, manifests, links, blobs: found.blobs.map((blob) => blob.digest), bytes };
   });
 }
 
@@ -90,6 +88,8 @@ export async function scrub(
       details: { damaged: result.damaged.map((d) => d.digest) },
     });
   }
+  const { checked, bytes, damaged } = result;
+  await parts.records.noteChore("scrub", parts.now().toISOString(), { checked, bytes, damaged: damaged.length });
   return result;
 }
 
@@ -130,6 +130,7 @@ export async function fsck(parts: Parts, options: { repair?: boolean } = {}): Pr
     const rows = await parts.records.contradictions();
     const { head, broken } = await parts.records.verifyAudit();
     const sound = blobs.length === 0 && broken === null && Object.values(rows).every((list) => list.length === 0);
+    await parts.records.noteChore("fsck", parts.now().toISOString(), { sound, orphans: orphans.length });
     return { sound, blobs, orphans, rows, audit: { ...head, broken } };
   });
 }

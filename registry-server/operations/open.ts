@@ -6,6 +6,7 @@ import { openPostgres } from "../store/postgres.ts";
 import { createRecords } from "../store/records.ts";
 import { openSqlite, type SqliteSql } from "../store/sqlite.ts";
 import { type BackupManifest, backUp } from "./backup.ts";
+import { type Health, healthOf } from "./health.ts";
 import { type Checked, type Collected, collectGarbage, fsck, type Parts, scrub } from "./maintenance.ts";
 
 export type { DataOptions } from "../store/open.ts";
@@ -15,6 +16,7 @@ export interface Maintenance {
   gc(options?: { graceSeconds?: number; dryRun?: boolean }): Promise<Collected>;
   scrub(onBlob?: (checked: number) => void): ReturnType<typeof scrub>;
   fsck(options?: { repair?: boolean }): Promise<Checked>;
+  health(): Promise<Health>;
   /** Of the embedded storage only. */
   backUp(target: string): Promise<BackupManifest>;
   close(): Promise<void>;
@@ -31,6 +33,7 @@ export async function openMaintenance(options: DataOptions & { now?: () => Date 
     gc: (wanted) => collectGarbage(parts, wanted),
     scrub: (onBlob) => scrub(parts, onBlob === undefined ? {} : { onBlob }),
     fsck: (wanted) => fsck(parts, wanted),
+    health: () => healthOf(parts),
     async backUp(target) {
       if (sql.dialect !== "sqlite" || blobs.kind !== "folder") {
         fail("KL_REGISTRY_BACKUP_ELSEWHERE", "Only the embedded storage is backed up by this command.", {

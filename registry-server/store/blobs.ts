@@ -38,6 +38,8 @@ export interface BlobStore {
   list(): AsyncIterable<{ digest: ContentDigest; size: number }>;
   /** An address from which a client may fetch the blob itself, where the store can sign one. */
   presign?(digest: ContentDigest, seconds: number): Promise<string>;
+  /** Bytes of the disk below, where there is one. */
+  room?(): Promise<{ free: number; total: number }>;
   /** Rejects when nothing can be written. */
   check(): Promise<void>;
   close?(): Promise<void>;

@@ -1,5 +1,5 @@
 import { closeSync, createReadStream, fsyncSync, mkdirSync, openSync } from "node:fs";
-import { type FileHandle, open, opendir, readFile, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, opendir, readFile, rename, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fail } from "@kernlock/kernels/format";
 import type { BlobStore, StoreLimits } from "./blobs.ts";
@@ -47,6 +47,10 @@ export function folderStore(folder: string, limits: StoreLimits): BlobStore {
           if (facts !== undefined) yield { digest, size: facts.size };
         }
       }
+    },
+    async room() {
+      const { bavail, blocks, bsize } = await statfs(folder);
+      return { free: bavail * bsize, total: blocks * bsize };
     },
     check: () => spool.check(),
   };

@@ -12,6 +12,7 @@ import { versionRecords } from "./records/versions.ts";
 import type { Sql } from "./sql.ts";
 
 export type { AuditEntry, AuditFilter, AuditHead, AuditRow } from "./records/audit.ts";
+export type { ChoreName } from "./records/collection.ts";
 export type { BlobRow, ManifestRow } from "./records/content.ts";
 export type { NoticeKind, NoticeRow, ServedFeed } from "./records/notices.ts";
 export type { AccountRow, Member, SessionRow } from "./records/people.ts";

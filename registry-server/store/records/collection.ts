@@ -13,6 +13,8 @@ const unnamed = `touched_at < ? and not exists
 const unknown = `state <> 'damaged' and touched_at < ? and not exists
   (select 1 from repository_blob r where r.digest = blob.digest)`;
 
+export type ChoreName = "gc" | "scrub" | "fsck" | "backup";
+
 export function collectionRecords(sql: Sql) {
   return {
     /**
@@ -112,6 +114,27 @@ export function collectionRecords(sql: Sql) {
         `select (select count(*) from namespace) as namespaces, (select count(*) from kernel) as kernels,
            (select count(*) from version) as versions, (select count(*) from manifest) as manifests,
            (select count(*) from blob) as blobs, (select cast(coalesce(sum(size), 0) as bigint) from blob) as bytes`,
+      ))!,
+
+    /** Remembers the last time of `gc`, `scrub`, `fsck` or `backup`. */
+    noteChore: (name: ChoreName, at: string, outcome: Readonly<Record<string, unknown>>) =>
+      sql.run(
+        `insert into chore (name, at, outcome) values (?, ?, ?)
+         on conflict (name) do update set at = excluded.at, outcome = excluded.outcome`,
+        name,
+        at,
+        JSON.stringify(outcome),
+      ),
+    chores: () => sql.all<{ name: ChoreName; at: string; outcome: string }>("select name, at, outcome from chore"),
+    countDamaged: async () =>
+      (await sql.one<{ n: number }>("select count(*) as n from blob where state = 'damaged'"))!.n,
+    /** Bytes of the database itself, and how many migrations it has seen. */
+    databaseFacts: async (): Promise<{ bytes: number; schema: number }> =>
+      (await sql.one(
+        sql.dialect === "sqlite"
+          ? `select (select page_count from pragma_page_count()) * (select page_size from pragma_page_size()) as bytes,
+               (select user_version from pragma_user_version()) as schema`
+          : "select pg_database_size(current_database()) as bytes, (select done from schema_version) as schema",
       ))!,
 
     /** One holder of a name at a time, until it lets go or `until` passes. */
