@@ -7,8 +7,9 @@ import type { Context } from "../context.ts";
 import type { VersionDocument } from "../publish/documents.ts";
 import { findKernels } from "../search.ts";
 import { isContentDigest } from "../store/digests.ts";
+import { billsOf } from "./bill.ts";
 import { comparePage } from "./compare.ts";
-import { contentsBody } from "./contents.ts";
+import { contentsBody, readable } from "./contents.ts";
 import { attestationsOf, evidenceBody } from "./evidence.ts";
 import { chosenOf } from "./facets.ts";
 import { machineOf } from "./fit.ts";
@@ -32,6 +33,7 @@ const assets = [
   { url: "/assets/mark.svg", content: readFileSync(join(folder, "mark.svg"), "utf8"), type: "image/svg+xml" },
 ];
 
+const maxLicenceBytes = 128 * 1024;
 /** So many matches are looked at for the filters. */
 const maxHits = 200;
 
@@ -118,6 +120,7 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
       return reply
         .headers({
           ...varying(request),
+          vary: "authorization, cookie",
           "content-type": "application/vnd.dev.sigstore.bundle.v0.3+json",
           "content-disposition": `attachment; filename="${file}"`,
           "content-security-policy": "default-src 'none'; sandbox",
@@ -127,12 +130,49 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     },
   );
 
+  // What people read of a version: its bill of materials, its licence, its card.
+  app.get(
+    "/kernels/:namespace/:name/:version/files/:digest",
+    async (request: Get<Required<VersionParams> & { digest: string }>, reply) => {
+      const { digest, version } = request.params;
+      const found = await lookup.kernel(request.principal, request.params);
+      const shown = found === undefined ? undefined : await show(found, version);
+      const file = shown?.document?.variants
+        .flatMap((v) => v.files)
+        .find((one) => one.digest === digest && readable.includes(one.kind));
+      if (shown?.document === undefined || file === undefined) return notFound(request, reply);
+      const name = `${shown.document.name.replace("/", "-")}-${version}-${file.path.replaceAll(/[^\w.-]/g, "-")}`;
+      return reply
+        .headers({
+          ...varying(request),
+          vary: "authorization, cookie",
+          "content-type": "application/octet-stream",
+          "content-disposition": `attachment; filename="${name}"`,
+          "content-security-policy": "default-src 'none'; sandbox",
+          "cross-origin-resource-policy": "same-origin",
+        })
+        .send(await context.blobs.readAll(file.digest));
+    },
+  );
+
+  async function insideOf({ document: { variants } }: Shown) {
+    const licenses = new Map<string, string>();
+    for (const { kind, digest, size } of variants.flatMap((v) => v.files)) {
+      if (kind !== "license" || size > maxLicenceBytes || licenses.has(digest)) continue;
+      licenses.set(digest, Buffer.from(await context.blobs.readAll(digest)).toString("utf8"));
+    }
+    return { bills: await billsOf(context, variants), licenses };
+  }
+
   const overview = version("overview", (shown, { card, request }) =>
     overviewBody(shown, card, machineOf(single(request.query))),
   );
   app.get("/kernels/:namespace/:name", overview);
   app.get("/kernels/:namespace/:name/:version", overview);
-  app.get("/kernels/:namespace/:name/:version/contents", version("contents", contentsBody));
+  app.get(
+    "/kernels/:namespace/:name/:version/contents",
+    version("contents", async (shown) => contentsBody(shown, await insideOf(shown))),
+  );
   app.get(
     "/kernels/:namespace/:name/:version/provenance",
     version("provenance", async (shown, { found }) =>

@@ -61,11 +61,14 @@ export interface BinaryFacts {
   /** Shared libraries it asks the loader for. */
   readonly needed: readonly string[];
   readonly exports: readonly string[];
-  /** How many functions it takes from those libraries. */
+  /** How many functions it takes from those libraries, and the names of the first ones (absent in what earlier releases published). */
   readonly imports: number;
+  readonly takes?: readonly string[];
   /** Highest glibc it asks for, or null. */
   readonly libc: string | null;
 }
+
+const maxNamed = 300;
 
 /** Device code is what `variant.json` declares: the check before this compared the two. */
 export function binaryFacts(path: string, elf: ElfFacts | undefined, { backend }: Variant): BinaryFacts {
@@ -77,6 +80,7 @@ export function binaryFacts(path: string, elf: ElfFacts | undefined, { backend }
     needed: elf?.needed ?? [],
     exports: elf?.exports ?? [],
     imports: elf?.imports.length ?? 0,
+    takes: elf?.imports.slice(0, maxNamed) ?? [],
     libc: elf?.libcFloor ?? null,
   };
 }
