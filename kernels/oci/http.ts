@@ -233,7 +233,12 @@ export async function readAll(answer: Answer, maxBytes: number, what: string): P
 export async function refuse(answer: Answer, what: string): Promise<never> {
   const said = await refusalOf(answer);
   const words = said === undefined ? "" : `: ${said.message.slice(0, 300)} (${said.kernlock ?? said.code})`;
-  const details = { status: answer.status, ...(said === undefined ? {} : { registry: said }) };
+  const wait = Number(header(answer, "retry-after"));
+  const details = {
+    status: answer.status,
+    ...(Number.isInteger(wait) && wait > 0 ? { retry_after: wait } : {}),
+    ...(said === undefined ? {} : { registry: said }),
+  };
   const code = (ours: ErrorCode) =>
     said?.kernlock !== undefined && Object.hasOwn(errorCodes, said.kernlock) ? said.kernlock : ours;
   switch (answer.status) {

@@ -5,6 +5,7 @@ import { may, type Principal, requireAction, requireRead } from "../access.ts";
 import { mirrorRefresh } from "../api/shapes.ts";
 import { readBody } from "../body.ts";
 import type { Context } from "../context.ts";
+import { blobUnknown } from "../oci/blobs.ts";
 import { isContentDigest } from "../store/digests.ts";
 import type { Outcome } from "./asking.ts";
 import type { Subject } from "./kernels.ts";
@@ -51,9 +52,11 @@ export function mirrorRoutes(app: FastifyInstance, context: Context, mirrors: Mi
     switch (url) {
       case `${repositoryRoute}manifests/:reference`:
         outcome = await mirrors.manifest(subject, reference, via);
+        if (outcome === "absent" && request.principal.kind === "anonymous") return nothing(reference);
         break;
       case `${repositoryRoute}blobs/:digest`:
         if (isContentDigest(digest)) outcome = await mirrors.blob(subject, digest, via);
+        if (outcome === "absent" && request.principal.kind === "anonymous") return blobUnknown(digest);
         break;
       case `${repositoryRoute}referrers/:digest`:
         if (isContentDigest(digest)) outcome = await mirrors.referrers(subject, digest, via);
@@ -157,6 +160,14 @@ export function mirrorRoutes(app: FastifyInstance, context: Context, mirrors: Mi
     if (principal.kind === "anonymous") fail("KL_REGISTRY_UNAUTHORIZED", "This needs a token.", { remedy: "Log in." });
     return fail("KL_MIRROR_UNKNOWN", "There is no such mirror.", { remedy: "List them with `GET /api/v1/mirrors`." });
   }
+}
+
+/** No token would change that, so no challenge asks for one. */
+function nothing(reference: string): never {
+  return fail("KL_REGISTRY_MANIFEST_UNKNOWN", "Neither this repository nor its upstream has such a manifest.", {
+    remedy: "Check its name.",
+    details: { reference },
+  });
 }
 
 /** Where credentials lie is nobody's business but the operator's. */

@@ -11,7 +11,7 @@ import { admit, fetchIndex, inTurn, refreshEvidence, type Subject, versionOf } f
 import { defaultOptions, type Kit, type MirrorOptions } from "./kit.ts";
 import { covers, type Mirror } from "./mirrors.ts";
 import { applyStates, askStates, type UpstreamState } from "./states.ts";
-import { openUpstream, type Upstream } from "./upstream.ts";
+import { failureOf, openUpstream, type Upstream } from "./upstream.ts";
 import { linesOf } from "./versions.ts";
 
 /** How long a declaration that was made elsewhere may go unnoticed. */
@@ -200,6 +200,8 @@ export function createMirrors(
             : async () => {
                 const found = await versionOf(kit, subject, reference);
                 if (found === undefined) return false;
+                const refusal = asking.refusalOf(versionQuestion(subject, found.version, via));
+                if (refusal !== undefined) throw refusal;
                 return bringVersion(subject, found.version, found.index === undefined ? undefined : reference);
               };
         return asking.ask({ ...subject, what: reference, held: false, via, work });
@@ -218,7 +220,8 @@ export function createMirrors(
       const { repository, mirror, owner } = subject;
       const there = async () => {
         const row = await records.blob(repository, digest);
-        if (row?.state !== "present") return false;
+        // What was fetched and then refused is as good as not there.
+        if (row?.state !== "present" || (row.visible === 0 && owner.kind === "kernels")) return false;
         // It came, and the node died before it said so.
         if (row.visible === 0 && owner.kind === "artifacts") await records.showNamedBlob(repository, digest);
         return true;
@@ -260,18 +263,28 @@ export function createMirrors(
       const names = only === undefined ? await records.mirroredRepositories(mirror.id) : [only.repository];
       const packages: Brought[] = [];
       let changedStates = 0;
-      try {
-        for (const repository of names) {
-          packages.push(await refreshOne({ repository, mirror, owner: owner! }, only?.version));
+      let problem: Refreshed["problem"] = null;
+      // One package that cannot be had keeps nobody from the others.
+      const attempt = async (work: () => Promise<void>) => {
+        try {
+          await work();
+        } catch (thrown) {
+          const failure = failureOf(thrown);
+          if (failure.kind === "absent") return;
+          if (!(failure.error instanceof KernlockError)) throw thrown;
+          problem ??= { code: failure.error.code, message: failure.error.message };
         }
+      };
+      await attempt(async () => {
         const found = owner?.kind === "kernels" ? await statesOf(mirror, true) : null;
         if (found !== null) changedStates = await applyStates(kit, mirror, found);
-      } catch (error) {
-        if (!(error instanceof KernlockError)) throw error;
-        const problem = { code: error.code, message: error.message };
-        return { mirror: mirror.id, packages, states: changedStates, problem };
+      });
+      for (const repository of names) {
+        await attempt(async () => {
+          packages.push(await refreshOne({ repository, mirror, owner: owner! }, only?.version));
+        });
       }
-      return { mirror: mirror.id, packages, states: changedStates, problem: null };
+      return { mirror: mirror.id, packages, states: changedStates, problem };
     },
     async close() {
       closing.abort();
