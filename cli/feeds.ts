@@ -1,9 +1,9 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { digestOf, fail, parseStrictJson, prettyJson } from "@kernlock/kernels/format";
-import { allPolicies, type Feed, type Policy } from "@kernlock/policies/trust";
-import { request } from "undici";
+import { digestOf, type ErrorCode, fail, KernlockError, parseStrictJson, prettyJson } from "@kernlock/kernels/format";
+import { HttpClient, readAll } from "@kernlock/kernels/oci";
+import { allPolicies, describeBundle, type Feed, openFeed, type Policy, withDocuments } from "@kernlock/policies/trust";
 import { z } from "zod";
 
 /**
@@ -63,42 +63,130 @@ export function rememberFeeds(policy: Policy, policyPath: string, sequences: Rea
     changed = true;
   }
   if (!changed) return;
-  mkdirSync(stateFolder(), { recursive: true, mode: 0o700 });
-  writeFileSync(`${seenPath()}.new`, prettyJson(seen), { mode: 0o600 });
-  renameSync(`${seenPath()}.new`, seenPath());
+  writeAtomic(seenPath(), prettyJson(seen));
 }
 
-/** Brings the newest copy of every feed that a policy has at a URL. What came is not trusted here. */
-export async function fetchFeeds(policy: Policy): Promise<number> {
-  let fetched = 0;
-  for (const { location } of allPolicies(policy).flatMap(({ feeds }) => feeds)) {
-    if (!("url" in location)) continue;
-    const bytes = await download(location.url);
-    const path = cachedFeed(location.url);
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    writeFileSync(`${path}.new`, bytes, { mode: 0o600 });
-    renameSync(`${path}.new`, path);
-    fetched++;
-  }
-  return fetched;
+export interface FetchedFeed {
+  readonly id: string;
+  readonly url: string;
+  readonly outcome: "taken" | "same" | "failed";
+  /** Why nothing new was taken. */
+  readonly problem?: KernlockError;
+  /** Whether the copy that is at hand now counts under the policy. */
+  readonly counts: boolean;
 }
 
-async function download(url: string): Promise<Buffer> {
-  const refuse = (why: string, cause?: unknown): never =>
-    fail("KL_FEED_FETCH", `The feed at ${url} cannot be fetched (${why}).`, {
-      remedy: "Try again later, or place the feed as a file beside the policy.",
-      ...(cause === undefined ? {} : { cause }),
-    });
-  const answer = await request(url, { headersTimeout: 30_000, bodyTimeout: 60_000 }).catch((error: Error) =>
-    refuse((error as NodeJS.ErrnoException).code ?? error.name, error),
+/**
+ * Asks for the newest copy of every feed that a policy has at a URL. A copy takes the place of the one before only if
+ * the policy accepts it: signed by whom it names, not older, not too old. Whatever else comes, or nothing, changes
+ * nothing: the copy at hand goes on to count until it is too old for the policy, and then refuses every kernel. So
+ * whoever stands in between can withhold news for as long as the policy's `maxAgeDays` and no longer.
+ */
+export function fetchFeeds(
+  policy: Policy,
+  options: { readonly now: Date; readonly ca?: string | undefined; readonly timeoutMs?: number },
+): Promise<FetchedFeed[]> {
+  return Promise.all(
+    allPolicies(policy).flatMap((owner) => owner.feeds.flatMap((feed) => fetchFeed(owner, feed, options) ?? [])),
   );
-  if (answer.statusCode !== 200) refuse(`status ${answer.statusCode}`);
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of answer.body) {
-    size += (chunk as Uint8Array).byteLength;
-    if (size > maxFeed) refuse("too large");
-    chunks.push(chunk as Uint8Array);
+}
+
+function fetchFeed(
+  owner: Policy,
+  feed: Feed,
+  { now, ca, timeoutMs = 60_000 }: Parameters<typeof fetchFeeds>[1],
+): Promise<FetchedFeed> | undefined {
+  if (!("url" in feed.location)) return undefined;
+  const { url } = feed.location;
+  const { id } = feed;
+  const seen = owner.documents?.seen[id] ?? 0;
+  const judged = (bytes: Uint8Array) =>
+    openFeed(
+      feed,
+      withDocuments(owner, { feeds: new Map([[id, bytes]]), exceptions: [], seen: {} }),
+      { [id]: seen },
+      now,
+    );
+  const before = readIfThere(cachedFeed(url));
+  const had = before && judged(before);
+  const take = async (): Promise<FetchedFeed> => {
+    const bytes = await download(url, ca, timeoutMs);
+    const { node, sequence = 0 } = judged(bytes);
+    if (!node.ok) refuse(node.code ?? "KL_FEED_INVALID", url, node.reason ?? "it is refused");
+    const newest = Math.max(had?.sequence ?? 0, seen);
+    if (sequence < newest) refuse("KL_FEED_ROLLBACK", url, `it is number ${sequence}, and ${newest} is at hand`);
+    if (before && had?.sequence === sequence) {
+      // Every change has a number of its own: two contents under one number would be for two kinds of readers.
+      if (describeBundle(before)?.payload !== describeBundle(bytes)?.payload) {
+        refuse("KL_FEED_ROLLBACK", url, `its number ${sequence} has another content than the copy at hand`);
+      }
+      return { id, url, outcome: "same", counts: had.node.ok };
+    }
+    writeAtomic(cachedFeed(url), bytes);
+    rememberFeeds(owner, "", { [id]: sequence });
+    return { id, url, outcome: "taken", counts: true };
+  };
+  return take().catch((problem: unknown) => {
+    if (!(problem instanceof KernlockError)) throw problem;
+    return { id, url, outcome: "failed", problem, counts: had?.node.ok ?? false };
+  });
+}
+
+/** What went wrong with feeds, for people; what follows from it, a verdict says. */
+export function feedNotes(feeds: readonly FetchedFeed[]): string[] {
+  const then = (counts: boolean) =>
+    counts ? "The copy at hand still counts." : "There is no copy at hand that counts.";
+  return feeds.flatMap(({ problem, counts }) =>
+    problem === undefined ? [] : [`warning: [${problem.code}] ${problem.message} ${then(counts)}`],
+  );
+}
+
+/** The first feed that neither came nor counts as it is at hand. */
+export function missingFeed(feeds: readonly FetchedFeed[]): KernlockError | undefined {
+  return feeds.find(({ counts }) => !counts)?.problem;
+}
+
+function refuse(code: ErrorCode, url: string, why: string, cause?: unknown): never {
+  return fail(code, `The feed at ${url} is not taken: ${why.replace(/\.$/, "")}.`, {
+    remedy: "Try again later, or ask whoever publishes the feed.",
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** What keeps bytes from coming, in words of its own: the registry's client says them of a registry. */
+const transport: Readonly<Record<string, string>> = {
+  KL_OCI_CONNECT: "there is no connection to it, or it broke (a private authority is named with --ca)",
+  KL_OCI_TIMEOUT: "it took too long",
+  KL_OCI_TOO_LARGE: `it is larger than ${maxFeed >> 20} MiB`,
+  KL_OCI_PROTOCOL: "it redirects too often or away from https, or is compressed",
+};
+
+async function download(url: string, ca: string | undefined, timeoutMs: number): Promise<Uint8Array> {
+  const http = new HttpClient({ origin: new URL(url).origin, ca, timeoutMs });
+  try {
+    // A deadline for the whole: one that sends a byte now and then must not keep a lock waiting for ever.
+    const answer = await http.send("GET", new URL(url), { signal: AbortSignal.timeout(timeoutMs) });
+    if (answer.status !== 200) refuse("KL_FEED_FETCH", url, `the answer is ${answer.status}`);
+    return await readAll(answer, maxFeed, "a feed");
+  } catch (error) {
+    if (!(error instanceof KernlockError) || error.code === "KL_FEED_FETCH") throw error;
+    return refuse("KL_FEED_FETCH", url, transport[error.code] ?? error.message, error);
+  } finally {
+    await http.close();
   }
-  return Buffer.concat(chunks);
+}
+
+function readIfThere(path: string): Uint8Array | undefined {
+  try {
+    return readFileSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function writeAtomic(path: string, bytes: Uint8Array | string): void {
+  const fresh = `${path}.${process.pid}.new`;
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  writeFileSync(fresh, bytes, { mode: 0o600 });
+  renameSync(fresh, path);
 }

@@ -21,11 +21,11 @@ import type { Command } from "commander";
 import { changesText } from "../changes.ts";
 import { command, withProject } from "../command.ts";
 import { exit, usage } from "../errors.ts";
-import { fetchFeeds, rememberFeeds } from "../feeds.ts";
+import { feedNotes, fetchFeeds, rememberFeeds } from "../feeds.ts";
 import { nothingLocked, readPolicy } from "../locked.ts";
 import { bytesText, type Output } from "../output.ts";
 import { findProject, type Project, type ProjectOptions, readProjectFile } from "../project.ts";
-import { type RegistryFlags, registryClient, withRegistry } from "../registry-access.ts";
+import { type RegistryFlags, readText, registryClient, withRegistry } from "../registry-access.ts";
 
 interface Options extends ProjectOptions, RegistryFlags {
   readonly update?: boolean;
@@ -57,7 +57,7 @@ export function lockCommand(): Command {
 async function write(project: Project, options: Options, output: Output): Promise<number> {
   const previous = existsSync(project.lock) ? parseLock(readProjectFile(project.lock, "")) : undefined;
   const model = pinned(options, output);
-  const made = await resolve(project, options, project.cache, previous, model);
+  const made = await resolve(project, options, output, project.cache, previous, model);
   const registry = registryClient(options, made.lock.registry.origin);
   try {
     const fetched = await fetchLocked({
@@ -111,7 +111,7 @@ async function check(project: Project, options: Options, output: Output): Promis
   }
   const [first] = problems;
   if (first) throw first;
-  const changes = options.frozen === true ? [] : await remade(project, options, lock);
+  const changes = options.frozen === true ? [] : await remade(project, options, output, lock);
   const trust = changes.some((change) => change.trust);
   if (changes.length > 0 && !trust) {
     fail("KL_LOCK_CHECK", "Locking again would change the lock.", {
@@ -128,10 +128,10 @@ async function check(project: Project, options: Options, output: Output): Promis
 }
 
 /** Locks again into a cache that is thrown away; what was locked may change nothing but by being another lock. */
-async function remade(project: Project, options: Options, lock: Lock): Promise<readonly Change[]> {
+async function remade(project: Project, options: Options, output: Output, lock: Lock): Promise<readonly Change[]> {
   const scratch = mkdtempSync(join(tmpdir(), "kernlock-check-"));
   try {
-    const { lock: again } = await resolve(project, options, join(scratch, "cache"), lock, undefined);
+    const { lock: again } = await resolve(project, options, output, join(scratch, "cache"), lock, undefined);
     const changes = diffLocks(lock, again);
     // A difference that the words do not name is still one.
     if (changes.length === 0 && formatLock(again) !== formatLock(lock)) {
@@ -146,12 +146,16 @@ async function remade(project: Project, options: Options, lock: Lock): Promise<r
 async function resolve(
   project: Project,
   options: Options,
+  output: Output,
   cache: string,
   previous: Lock | undefined,
   model: LockedModel | null | undefined,
 ) {
   const manifest = parseManifest(readProjectFile(project.manifest, "Write a kernels.json (docs/lock.md)."));
-  await fetchFeeds(readPolicy(project));
+  // What did not come stands as a warning; whether it matters, the judgement below says.
+  const ca = options.ca === undefined ? undefined : readText(options.ca);
+  const feeds = await fetchFeeds(readPolicy(project), { now: new Date(), ca });
+  for (const line of feedNotes(feeds)) output.note(line);
   const policy = readPolicy(project);
   const registry = registryClient(options, manifest.registry);
   try {
