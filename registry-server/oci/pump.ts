@@ -5,10 +5,9 @@
 import type { FileHandle } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 
-const bufferBytes = 512 << 10;
-/** Buffers of finished answers wait here for the next ones. */
-const idle: Buffer[] = [];
-const maxIdle = 16;
+/** Large buffers for a few downloads, small ones for the many: what 64 of them hold stays at 15 MiB. */
+const large = pool(512 << 10, 16);
+const small = pool(64 << 10, 128);
 
 /** Sends bytes `start` to `end` (inclusive) and ends the response. A file that ends early cuts the connection. */
 export async function pump(
@@ -16,13 +15,14 @@ export async function pump(
   range: { start: number; end: number },
   to: ServerResponse,
 ): Promise<number> {
-  const buffers = [take(), take()];
+  const from = range.end - range.start >= small.bytes && large.takes(2) ? large : small;
+  const buffers = [from.take(), from.take()];
   const written: (Promise<void> | undefined)[] = [undefined, undefined];
   let position = range.start;
   try {
     for (let turn = 0; position <= range.end && !to.destroyed; turn ^= 1) {
       await written[turn];
-      const wanted = Math.min(bufferBytes, range.end - position + 1);
+      const wanted = Math.min(from.bytes, range.end - position + 1);
       const { bytesRead } = await file.read(buffers[turn]!, 0, wanted, position);
       if (bytesRead === 0) throw new Error("the file ends before its size");
       position += bytesRead;
@@ -38,13 +38,30 @@ export async function pump(
     to.destroy();
   } finally {
     await Promise.allSettled(written);
-    for (const buffer of buffers) if (idle.length < maxIdle) idle.push(buffer);
+    for (const buffer of buffers) from.giveBack(buffer);
   }
   return position - range.start;
 }
 
-function take(): Buffer {
-  return idle.pop() ?? Buffer.allocUnsafeSlow(bufferBytes);
+/**
+ * Buffers that are kept for good, as freed ones of this size leave holes in the process that it never gives back. Beyond
+ * `kept` they are made and dropped.
+ */
+function pool(bytes: number, kept: number) {
+  const idle: Buffer[] = [];
+  let out = 0;
+  return {
+    bytes,
+    takes: (count: number) => out + count <= kept,
+    take() {
+      out++;
+      return idle.pop() ?? Buffer.allocUnsafeSlow(bytes);
+    },
+    giveBack(buffer: Buffer) {
+      out--;
+      if (idle.length < kept) idle.push(buffer);
+    },
+  };
 }
 
 /** Resolves when the bytes have left for the socket; rejects when they never will. */

@@ -6,6 +6,7 @@ import { loadavg } from "node:os";
 import { join, resolve } from "node:path";
 import { openAdmin, type RegistryOptions } from "@kernlock/registry-server";
 import { onTestFinished } from "vitest";
+import { serveFlags } from "../../../registry-server/node-flags.ts";
 import { newKey, policyFor, type TestKey } from "../../../registry-server/test/material.ts";
 
 const root = resolve(import.meta.dirname, "../../..");
@@ -44,13 +45,16 @@ export async function startServer(
   { env = {}, descriptors }: { env?: Record<string, string>; descriptors?: number } = {},
 ): Promise<Server> {
   const index = join(root, "registry-server", "index.ts");
-  const code = `import { serve } from ${JSON.stringify(index)};
-    console.log((await serve(JSON.parse(process.argv[1]))).origin);`;
-  const node = [process.execPath, "--input-type=module", "-e", code, JSON.stringify(options)];
+  // Flags and compiled code as the launcher has them: memory is measured as it is served.
+  const code = `import { flushCompileCache } from "node:module";
+    import { serve } from ${JSON.stringify(index)};
+    console.log((await serve(JSON.parse(process.argv[1]))).origin);
+    flushCompileCache();`;
+  const node = [process.execPath, ...serveFlags, "--input-type=module", "-e", code, JSON.stringify(options)];
   const limited = descriptors === undefined ? node : ["sh", "-c", `ulimit -n ${descriptors}; exec "$@"`, "sh", ...node];
   const child = spawn(limited[0]!, limited.slice(1), {
     stdio: ["ignore", "pipe", "ignore"],
-    env: { ...process.env, ...env },
+    env: { ...process.env, NODE_COMPILE_CACHE: join(root, ".build", "compiled"), ...env },
   });
   onTestFinished(() => void child.kill("SIGKILL"));
   const origin = String((await once(child.stdout, "data"))[0]).trim();
