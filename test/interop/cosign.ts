@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { KernlockError } from "@kernlock/kernels/format";
 import { trustedKey, verifyBundle } from "@kernlock/policies/trust";
 import { identityRows } from "./identities.ts";
+import { keylessRows } from "./keyless.ts";
 import { auditType, bundleType, kernel, makeKey, type Stage, version } from "./stage.ts";
 import { type Done, leftOut, type Row, row } from "./table.ts";
 import type { Found } from "./tools.ts";
@@ -11,13 +12,17 @@ import type { Found } from "./tools.ts";
 interface Tools {
   readonly cosign: Found | null;
   readonly oras: Found | null;
+  readonly fulcio: Found | null;
+  readonly "timestamp-server": Found | null;
+  readonly posix: Found | null;
 }
 
 const noteType = "https://example.com/note/v1";
 const provenance = "slsaprovenance1";
 const noMatch = /accepted signatures do not match|invalid signature|failed to verify|could not verify/i;
 
-export async function cosignRows(stage: Stage, { cosign, oras }: Tools): Promise<Row[]> {
+export async function cosignRows(stage: Stage, tools: Tools): Promise<Row[]> {
+  const { cosign, oras, fulcio, posix: rekor, "timestamp-server": tsa } = tools;
   if (cosign === null) return [leftOut("cosign", "everything", "cosign is not built: npm run interop builds it")];
   const { files, publisher, auditor, ed25519, path } = stage;
   const run = (...args: string[]) => stage.run(cosign.path, args);
@@ -181,6 +186,10 @@ export async function cosignRows(stage: Stage, { cosign, oras }: Tools): Promise
   );
 
   rows.push(...(await identityRows(stage, cosign.path, auditType, auditStatement(audit))));
+
+  if (oras === null || fulcio === null || rekor === null || tsa === null)
+    rows.push(leftOut("cosign, keyless", "everything", "Fulcio, Rekor, the timestamp authority or oras is not built"));
+  else rows.push(...(await keylessRows(stage, { cosign, oras, fulcio, rekor, tsa }, auditStatement(audit))));
 
   // An audit that cosign signed, through the registry into a lock.
   const project = stage.project("cosign-audit", theirs);

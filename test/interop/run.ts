@@ -14,7 +14,10 @@ import { find, type Tool } from "./tools.ts";
 
 const flags = new Set(process.argv.slice(2));
 const tool = (name: Tool) => find(name, !flags.has("--no-build"));
-const tools = { cosign: tool("cosign"), oras: tool("oras"), skopeo: tool("skopeo"), crane: tool("crane") };
+const tools = {
+  ...{ cosign: tool("cosign"), oras: tool("oras"), skopeo: tool("skopeo"), crane: tool("crane") },
+  ...{ fulcio: tool("fulcio"), posix: tool("posix"), "timestamp-server": tool("timestamp-server") },
+};
 const folder = mkdtempSync(join(tmpdir(), "kernlock-interop-"));
 const rows: Row[] = [];
 try {

@@ -13,6 +13,10 @@ const modules = {
   cosign: "github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3",
   oras: "oras.land/oras/cmd/oras@v1.3.6",
   crane: "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+  fulcio: "github.com/sigstore/fulcio@v1.8.8",
+  "timestamp-server": "github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server@v2.1.3",
+  // Rekor v2 on a folder; its program has the name of what it stores on.
+  posix: "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",
 } as const;
 
 export type Tool = keyof typeof modules | "skopeo";
