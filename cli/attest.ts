@@ -9,6 +9,7 @@ import {
   type RegistryClient,
 } from "@kernlock/kernels/oci";
 import { auditType, createBundle, type Signer, sbomType, testType, vsaType } from "@kernlock/policies/trust";
+import { measuredIn } from "./measured.ts";
 
 /** What a statement is about: one published version, or one variant of it. */
 export interface Subject {
@@ -82,22 +83,23 @@ export function auditPredicate(
   };
 }
 
-/** In-toto test result; `report` is a file whose digest stands in the statement. */
+/** In-toto test result; `report` is a file whose digest stands in the statement, and what it measured, where it is ours. */
 export function testPredicate(
   subject: Subject,
   when: When,
   test: { readonly suite: string; readonly result: string; readonly device?: string; readonly report?: string },
 ): Predicate {
   const { suite, result, device, report } = test;
+  const bytes = report === undefined ? undefined : readFile(report);
   const configuration =
-    report === undefined
-      ? []
-      : [{ name: "report", digest: { sha256: digestOf(readFile(report)).slice("sha256:".length) } }];
+    bytes === undefined ? [] : [{ name: "report", digest: { sha256: digestOf(bytes).slice("sha256:".length) } }];
+  const measured = bytes === undefined ? undefined : measuredIn(bytes, subject);
   return {
     type: testType,
     value: {
       result,
       configuration,
+      ...(measured === undefined ? {} : { measured }),
       kernlock: { ...about(subject, when), suite, ...(device === undefined ? {} : { device }) },
     },
   };

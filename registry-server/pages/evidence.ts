@@ -14,6 +14,8 @@ import { z } from "zod";
 import type { Context } from "../context.ts";
 import { type Html, html } from "./html.ts";
 import { date, digest } from "./layout.ts";
+import { type Measured, measuredSchema, measuredSection } from "./measured.ts";
+import { gridPlot } from "./plots.ts";
 import { bundlePath, keyName } from "./provenance.ts";
 import type { Shown } from "./subject.ts";
 
@@ -29,6 +31,7 @@ const predicate = z.looseObject({
   verificationResult: text.optional(),
   kind: text.optional(),
   criteria: z.array(text).max(64).optional(),
+  measured: measuredSchema.optional().catch(undefined),
   kernlock: z.looseObject({ suite: text.optional(), device: text.optional(), issued: text.optional() }).optional(),
 });
 
@@ -46,6 +49,7 @@ export interface Attestation {
         readonly suite: string | undefined;
         readonly device: string | undefined;
         readonly issued: string | undefined;
+        readonly measured: Measured | undefined;
       }
     | undefined;
 }
@@ -97,6 +101,7 @@ function read(bytes: Uint8Array, subject: string, policy: Policy, now: Date): Pi
         suite,
         device,
         issued: issued !== undefined && !Number.isNaN(Date.parse(issued)) ? issued : undefined,
+        measured: given.measured,
       },
     };
   } catch (error) {
@@ -112,6 +117,7 @@ export function evidenceBody(shown: Shown, policy: Policy, attestations: readonl
   }
   return html`<div class="single">
 ${testGrid(attestations)}
+${measuredSection(shown, policy, attestations)}
 <section aria-labelledby="attestations">
 <h2 id="attestations" class="section">Signed statements</h2>
 <p class="hint">Signatures were checked just now against the keys of the namespace’s policy. Which of these statements count is for the policy of whoever loads to say.</p>
@@ -139,41 +145,28 @@ function outcome(result: string): Html {
   return html`<span class="${passed(result) ? "yes" : /^(fail(ed)?|violation)$/i.test(result) ? "no" : "maybe"}">${result.toLowerCase()}</span>`;
 }
 
-const cellWidth = 132;
-const cellHeight = 40;
-const labelWidth = 190;
-
-/** Verified tests as a picture: suites down, devices across, how many of each passed. The table below says the same. */
+/** Verified tests as a picture. The table of statements says the same. */
 function testGrid(attestations: readonly Attestation[]): Html | null {
   const tests = attestations.flatMap(({ kind, said }) => (kind === "test" && said !== undefined ? [said] : []));
   if (tests.length === 0) return null;
   const distinct = (values: readonly string[]) => [...new Set(values)].sort().slice(0, 12);
-  const short = (label: string, most: number) => (label.length > most ? `${label.slice(0, most - 1)}…` : label);
   const suiteOf = (t: (typeof tests)[number]) => t.suite ?? "unnamed";
   const deviceOf = (t: (typeof tests)[number]) => t.device ?? "any device";
-  const suites = distinct(tests.map(suiteOf));
-  const devices = distinct(tests.map(deviceOf));
-  const width = labelWidth + devices.length * cellWidth;
-  const height = cellHeight * (suites.length + 1);
-  const cell = (suite: string, device: string, x: number, y: number): Html | null => {
-    const here = tests.filter((t) => suiteOf(t) === suite && deviceOf(t) === device);
-    if (here.length === 0) return null;
-    const good = here.filter((t) => passed(t.result)).length;
-    const all = good === here.length;
-    return html`<g class="${all ? "good" : "bad"}"><rect x="${x + 3}" y="${y + 3}" width="${cellWidth - 6}" height="${cellHeight - 6}" rx="6"/><text x="${x + cellWidth / 2}" y="${y + 25}" text-anchor="middle">${all ? "✓" : "✗"} ${good} of ${here.length}</text></g>`;
-  };
+  const good = tests.filter((t) => passed(t.result)).length;
   return html`<section aria-labelledby="tests">
 <h2 id="tests" class="section">Tests passed</h2>
-<div class="scroll plot" tabindex="0" role="region" aria-label="Picture of tests">
-<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="Tests by suite and device: ${tests.filter((t) => passed(t.result)).length} of ${tests.length} passed">
-${devices.map((device, i) => html`<text x="${labelWidth + i * cellWidth + cellWidth / 2}" y="25" text-anchor="middle">${short(device, 16)}</text>`)}
-${suites.map(
-  (suite, j) =>
-    html`<text x="12" y="${(j + 1) * cellHeight + 25}">${short(suite, 22)}</text>${devices.map((device, i) =>
-      cell(suite, device, labelWidth + i * cellWidth, (j + 1) * cellHeight),
-    )}`,
+${gridPlot(
+  {
+    id: "grid",
+    title: "Tests by suite and device",
+    description: `${good} of ${tests.length} passed. The table of signed statements names each.`,
+  },
+  distinct(tests.map(suiteOf)),
+  distinct(tests.map(deviceOf)),
+  (suite, device) => {
+    const here = tests.filter((t) => suiteOf(t) === suite && deviceOf(t) === device);
+    return here.length === 0 ? undefined : { passed: here.filter((t) => passed(t.result)).length, all: here.length };
+  },
 )}
-</svg>
-</div>
 </section>`;
 }
