@@ -7,6 +7,8 @@ export default defineConfig({
     pool: "forks",
     fileParallelism: false,
     testTimeout: 4 * 3600_000,
+    // A folder of an hour takes a while to remove.
+    hookTimeout: 600_000,
     reporters: ["verbose"],
   },
 });

@@ -47,11 +47,10 @@ create table blob (
   state text not null default 'present' check (state in ('present', 'deleting', 'damaged')),
   touched_at text not null
 ) strict, without rowid;
-insert into blob (digest, touched_at)
-  select distinct digest, strftime('%Y-%m-%dT%H:%M:%fZ', 'now') from repository_blob;
-
 alter table repository_blob add column touched_at text not null default '2026-01-01T00:00:00.000Z';
 create index repository_blob_digest on repository_blob (digest);
+insert into blob (digest, touched_at)
+  select distinct digest, strftime('%Y-%m-%dT%H:%M:%fZ', 'now') from repository_blob order by digest;
 
 -- What a manifest names: blobs, or other manifests.
 create table reference (
@@ -60,14 +59,13 @@ create table reference (
   digest text not null,
   primary key (repository, manifest, digest)
 ) strict, without rowid;
+insert into reference (repository, manifest, digest)
+  select m.repository, m.digest, json_extract(entry.value, '$.digest') as named
+  from manifest m, json_each(cast(m.bytes as text)) part,
+    json_each(case part.key when 'config' then json_array(json(part.value)) else part.value end) entry
+  where part.key in ('layers', 'manifests', 'config') and named is not null
+  order by m.repository, m.digest, named on conflict do nothing;
 create index reference_digest on reference (repository, digest);
-insert into reference (repository, manifest, digest)
-  select m.repository, m.digest, json_extract(entry.value, '$.digest')
-  from manifest m, json_each(coalesce(json_extract(cast(m.bytes as text), '$.layers'), json_extract(cast(m.bytes as text), '$.manifests'), '[]')) entry
-  where true on conflict do nothing;
-insert into reference (repository, manifest, digest)
-  select m.repository, m.digest, json_extract(cast(m.bytes as text), '$.config.digest')
-  from manifest m where json_extract(cast(m.bytes as text), '$.config.digest') is not null on conflict do nothing;
 
 -- Tags that move, of namespaces of kind `artifacts`.
 create table tag (
@@ -97,7 +95,7 @@ insert into version_content (repository, version, digest)
     select r.repository, reached.version, r.digest from reached
       join reference r on r.repository = reached.repository and r.manifest = reached.digest
   )
-  select repository, version, digest from reached;
+  select repository, version, digest from reached order by repository, version, digest;
 
 -- Every change, chained: `hash` covers the row and the hash before it.
 create table audit (
