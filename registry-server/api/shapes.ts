@@ -99,6 +99,21 @@ export const version = z.looseObject({
     z.looseObject({ variant: z.string(), manifest: z.object({ digest: z.string(), size: z.number().int() }) }),
   ),
   verdict: z.looseObject({}),
+  mode: z.literal("break-glass").optional().describe("where a signed order let it in"),
+  waivers: z.array(z.looseObject({})).optional().describe("exceptions without which it would have been refused"),
+  trust_changes: z
+    .object({
+      since: z.string(),
+      changes: z.array(
+        z.object({
+          what: z.enum(["signer", "builder", "source"]),
+          before: z.array(z.string()),
+          after: z.array(z.string()),
+        }),
+      ),
+    })
+    .optional()
+    .describe("against the next lower version at the time, where there are any"),
   ...state,
 });
 export const revocations = z.object({ revocations: z.array(z.object({ name: z.string(), ...listedVersion.shape })) });
