@@ -27,6 +27,7 @@ import { type Collected, collectGarbage } from "./operations/maintenance.ts";
 import { createMetrics } from "./operations/metrics.ts";
 import { statusRoutes } from "./operations/status-routes.ts";
 import { adminRoutes } from "./pages/admin/routes.ts";
+import { advisoryRoutes } from "./pages/advisories.ts";
 import { namespaceRoutes } from "./pages/namespace-routes.ts";
 import { pageRoutes } from "./pages/routes.ts";
 import { sendPage } from "./pages/send.ts";
@@ -212,6 +213,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     pageRoutes(pages, context);
     namespaceRoutes(pages, context, options.signIn);
     adminRoutes(pages, context, publisher);
+    advisoryRoutes(pages, context);
     sessionRoutes(pages, context, issuers, options.signIn);
   });
   const chores = startChores({ records, blobs, now, operator }, metrics, app.log, {

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { fail, isPackageName, parseStrictJson } from "@kernlock/kernels/format";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import semver from "semver";
-import { type Principal, readerOf, requireAction, requireRead } from "../access.ts";
+import { may, type Principal, readerOf, requireAction, requireRead } from "../access.ts";
 import { createAdmin } from "../admin.ts";
 import { readBody } from "../body.ts";
 import type { Context } from "../context.ts";
@@ -114,7 +114,7 @@ export function apiRoutes(app: FastifyInstance, context: Context): void {
 
 /** Admins and auditors of all namespaces. */
 export function requireWholeRegistry(principal: Principal): void {
-  if (principal.kind === "token" && principal.namespace === "*" && /^(admin|auditor)$/.test(principal.role)) return;
+  if (may(principal, "review", "*")) return;
   if (principal.kind === "anonymous") {
     fail("KL_REGISTRY_UNAUTHORIZED", "This needs a token of the registry's operators.", { remedy: "Log in." });
   }

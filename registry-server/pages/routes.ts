@@ -2,6 +2,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { Principal } from "../access.ts";
+import { advisoriesAbout } from "../advisories/routes.ts";
 import { varying } from "../api/routes.ts";
 import type { Context } from "../context.ts";
 import type { VersionDocument } from "../publish/documents.ts";
@@ -78,12 +80,14 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     if (found === undefined) return notFound(request, reply);
     const { repository, latest } = found.kernel;
     const page = Math.max(1, Math.min(9999, Number.parseInt(single(request.query).page ?? "1", 10) || 1));
+    const about = await advisoriesAbout(records, request.principal, repository);
     const listed = found.versions.slice((page - 1) * versionsPerPage, page * versionsPerPage);
     const lines = await Promise.all(
       listed.map(async (line) => {
         const document = await lookup.document(found, line.version);
         const since = document === undefined ? undefined : await lookup.changesSince(found, document);
-        return { ...line, before: since?.before, changes: since?.list ?? [] };
+        const concerns = about(line.version);
+        return { ...line, before: since?.before, changes: since?.list ?? [], concerns };
       }),
     );
     const body = versionsPage({ kernel: repository, lines, all: found.versions, page, latest });
@@ -109,7 +113,7 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     async (request: Get<Required<VersionParams> & { digest: string }>, reply) => {
       const { digest, version } = request.params;
       const found = await lookup.kernel(request.principal, request.params);
-      const shown = found === undefined ? undefined : await show(found, version);
+      const shown = found === undefined ? undefined : await show(request.principal, found, version);
       if (shown?.document === undefined || !isContentDigest(digest)) return notFound(request, reply);
       const { name, statements } = shown.document;
       const known =
@@ -136,7 +140,7 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     async (request: Get<Required<VersionParams> & { digest: string }>, reply) => {
       const { digest, version } = request.params;
       const found = await lookup.kernel(request.principal, request.params);
-      const shown = found === undefined ? undefined : await show(found, version);
+      const shown = found === undefined ? undefined : await show(request.principal, found, version);
       const file = shown?.document?.variants
         .flatMap((v) => v.files)
         .find((one) => one.digest === digest && readable.includes(one.kind));
@@ -198,7 +202,8 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     return async (request: Get<VersionParams>, reply: FastifyReply) => {
       const found = await lookup.kernel(request.principal, request.params);
       const wanted = request.params.version ?? found?.kernel.latest;
-      const shown = found === undefined || wanted === undefined ? undefined : await show(found, wanted);
+      const shown =
+        found === undefined || wanted === undefined ? undefined : await show(request.principal, found, wanted);
       if (found === undefined || shown === undefined) return notFound(request, reply);
       const title = `${found.kernel.repository} ${wanted} · Kernlock`;
       if (shown.document === undefined) {
@@ -210,7 +215,7 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     };
   }
 
-  async function show(found: FoundKernel, wanted: string) {
+  async function show(principal: Principal, found: FoundKernel, wanted: string) {
     const known = await found.version(wanted);
     if (known === undefined) return undefined;
     const row = known.found;
@@ -218,7 +223,8 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
     const { state, stateReason, stateAt, card } = row;
     const about = { state, stateReason, stateAt, card, versions, latest: kernel.latest };
     const { withheld } = known;
-    const frame = { ...about, visibility: owner.visibility, origin: context.origin() };
+    const concerns = (await advisoriesAbout(records, principal, kernel.repository))(wanted);
+    const frame = { ...about, concerns, visibility: owner.visibility, origin: context.origin() };
     return withheld
       ? { ...frame, document: undefined }
       : { ...frame, document: JSON.parse(row.document) as VersionDocument };

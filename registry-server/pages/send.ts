@@ -1,9 +1,10 @@
 /** Sends a page, under the policy that all of them have. */
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { may, type Principal } from "../access.ts";
+import type { Principal } from "../access.ts";
 import { varying } from "../api/routes.ts";
 import type { Context } from "../context.ts";
 import { formField } from "../sessions/forms.ts";
+import { decidesSomewhere } from "./admin/frame.ts";
 import { type Html, html } from "./html.ts";
 import { contentSecurityPolicy, page, type Reader } from "./layout.ts";
 
@@ -59,7 +60,7 @@ function readerShown(request: FastifyRequest): Reader {
   return {
     name: nameOf(principal),
     signOut: principal.kind === "person" ? formField(request, "/signout") : null,
-    administers: may(principal, "administer", "*"),
+    administers: decidesSomewhere(principal),
   };
 }
 

@@ -1,6 +1,8 @@
 /** One version as the pages show it, and what stands on each of its pages. */
+import type { Concern } from "../advisories/routes.ts";
 import type { VersionDocument } from "../publish/documents.ts";
 import type { ListedVersion, VersionState } from "../store/records.ts";
+import { concernBanner } from "./advisories.ts";
 import { type Html, html } from "./html.ts";
 import { counted, date, here, name } from "./layout.ts";
 
@@ -12,6 +14,8 @@ export interface Shown {
   /** Highest first, quarantined ones among them. */
   readonly versions: readonly ListedVersion[];
   readonly latest: string;
+  /** Advisories about it. */
+  readonly concerns: readonly Concern[];
   readonly visibility: "public" | "private";
   readonly origin: string;
 }
@@ -35,6 +39,7 @@ export function subjectPage(shown: Shown, current: Tab, body: Html): Html {
   return html`<article class="kernel">
 <header class="title">
 ${banner(shown)}
+${concernBanner(kernel.version, shown.concerns)}
 <h1>${name(kernel.name)} <span class="tag">${kernel.version}</span></h1>
 <p class="summary">${kernel.description}</p>
 <ul class="marks">

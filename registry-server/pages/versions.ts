@@ -1,8 +1,10 @@
 /** All versions of a kernel, with their states and with a mark where trust changed hands. */
 
+import type { Concern } from "../advisories/routes.ts";
 import type { TrustChange } from "../publish/trust-changes.ts";
 import { standings } from "../review/states.ts";
 import type { ListedVersion } from "../store/records.ts";
+import { advisoryLink } from "./advisories.ts";
 import { type Html, html, trusted } from "./html.ts";
 import { counted, date, digest, name } from "./layout.ts";
 
@@ -12,6 +14,8 @@ export interface VersionLine extends ListedVersion {
   /** Against the next lower version that is not quarantined. */
   readonly changes: readonly TrustChange[];
   readonly before: string | undefined;
+  /** Advisories about it. */
+  readonly concerns: readonly Concern[];
 }
 
 export function versionsPage(shown: {
@@ -33,7 +37,7 @@ ${compareForm(kernel, all)}
 <thead><tr><th scope="col">Version</th><th scope="col">State</th><th scope="col">Trust</th><th scope="col">Published</th><th scope="col">Digest</th><th scope="col">Difference</th></tr></thead>
 <tbody>${lines.map(
     (line) => html`
-<tr><th scope="row"><a href="/kernels/${kernel}/${line.version}">${line.version}</a></th><td class="prose">${state(line, latest)}</td><td class="prose">${trust(line)}</td><td>${date(line.publishedAt)}</td><td>${digest(line.digest)}</td><td>${
+<tr><th scope="row"><a href="/kernels/${kernel}/${line.version}">${line.version}</a></th><td class="prose">${state(line, latest)}${line.concerns.map(({ osv }) => html` <span class="no">${advisoryLink(osv)}</span>`)}</td><td class="prose">${trust(line)}</td><td>${date(line.publishedAt)}</td><td>${digest(line.digest)}</td><td>${
       line.before === undefined || standings[line.state].opens === "nobody"
         ? "–"
         : html`<a href="/kernels/${kernel}/compare?from=${line.before}&amp;to=${line.version}">from ${line.before}</a>`
