@@ -24,6 +24,7 @@ import {
   parseKernelIndex,
   parseVariantManifest,
 } from "@kernlock/kernels/oci";
+import { describeBundle } from "@kernlock/policies/trust";
 import { z } from "zod";
 import type { Namespace } from "../admin.ts";
 import { storeManifest } from "../publish/store-manifest.ts";
@@ -184,6 +185,8 @@ async function fetchEvidence(kit: Kit, { repository, mirror }: Subject, about: D
     if (parsed === undefined || parsed.subject.digest !== about || parsed.bundle.size > maxBundleBytes) continue;
     const { digest: blob, size } = parsed.bundle;
     const bundle = await named(registry.getBlob(repository, blob, { size, maxBytes: maxBundleBytes }));
+    // As of anybody who attaches something here: a statement, and about this.
+    if (describeBundle(bundle)?.subjects.includes(about) !== true) continue;
     found.push({ manifest, bundle, descriptor: parsed.bundle });
   }
   return found;
