@@ -6,6 +6,7 @@ import { anonymous, principalOf, tokenFromHeader } from "./access.ts";
 import { type Admin, createAdmin } from "./admin.ts";
 import { noticeRoutes } from "./advisories/routes.ts";
 import { apiRoutes } from "./api/routes.ts";
+import { neverBack } from "./clock.ts";
 import type { Context } from "./context.ts";
 import { envelope, type HttpError, toHttpError } from "./http-errors.ts";
 import { createLimiter, defaultLimits, type Limiter, type RateLimits } from "./limits.ts";
@@ -88,7 +89,7 @@ export interface Registry extends Omit<Admin, "close"> {
 }
 
 export async function createRegistry(options: RegistryOptions): Promise<Registry> {
-  const now = options.now ?? (() => new Date());
+  const now = options.now ?? neverBack();
   const operator: OperatorPolicy | undefined =
     options.policy === undefined ? undefined : { policy: parsePolicy(options.policy), folder: options.policyFolder };
   const records = await openRecords(options);

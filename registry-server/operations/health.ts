@@ -33,7 +33,10 @@ const { version } = JSON.parse(readFileSync(new URL("../package.json", import.me
 };
 
 export async function healthOf({ records, blobs, now }: Pick<Context, "records" | "blobs" | "now">): Promise<Health> {
-  const [database, storage] = await Promise.all([problemOf(records.pingWrite(now().toISOString())), problemOf(blobs.check())]);
+  const [database, storage] = await Promise.all([
+    problemOf(records.pingWrite(now().toISOString())),
+    problemOf(blobs.check()),
+  ]);
   const counts = await records.counts();
   const done = new Map((await records.chores()).map((row) => [row.name, row]));
   const lastOf = (name: ChoreName) => {

@@ -33,11 +33,13 @@ export async function collectGarbage(
   options: { graceSeconds?: number; dryRun?: boolean } = {},
 ): Promise<Collected> {
   const { graceSeconds = defaultGraceSeconds, dryRun = false } = options;
-  return alone(parts, "collection", async () => {
+  return alone(parts, "collection", async (stillAlone) => {
     const now = parts.now();
     const before = new Date(now.getTime() - graceSeconds * 1000).toISOString();
     const found = await parts.records.collect(before, dryRun, now.toISOString());
     for (const { digest } of dryRun ? [] : found.blobs) {
+      // Another node, whose clock is ahead, may have gone on with these; then an upload may have brought them back.
+      if (!(await stillAlone())) busy();
       await parts.blobs.remove(digest);
       await parts.records.forgetBlob(digest);
     }
@@ -136,22 +138,28 @@ export async function fsck(parts: Parts, options: { repair?: boolean } = {}): Pr
 }
 
 /** One of these at a time, on all nodes. KL_REGISTRY_BUSY. */
-export async function alone<T>({ records, now }: Parts, name: string, work: () => Promise<T>): Promise<T> {
+export async function alone<T>(
+  { records, now }: Parts,
+  name: string,
+  work: (stillAlone: () => Promise<boolean>) => Promise<T>,
+): Promise<T> {
   const holder = randomBytes(8).toString("hex");
   const hold = () => {
     const time = now();
     return records.takeLease(name, holder, time.toISOString(), new Date(time.getTime() + 60_000).toISOString());
   };
-  if (!(await hold())) {
-    fail("KL_REGISTRY_BUSY", "Another collection, check or backup is running.", { remedy: "Wait for its end." });
-  }
+  if (!(await hold())) busy();
   const renew = setInterval(() => void hold().catch(() => {}), 20_000).unref();
   try {
-    return await work();
+    return await work(() => records.holdsLease(name, holder));
   } finally {
     clearInterval(renew);
     await records.dropLease(name, holder);
   }
+}
+
+function busy(): never {
+  return fail("KL_REGISTRY_BUSY", "Another collection, check or backup is running.", { remedy: "Wait for its end." });
 }
 
 export async function* allBlobs(records: Records) {

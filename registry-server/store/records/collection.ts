@@ -148,6 +148,8 @@ export function collectionRecords(sql: Sql) {
         until,
         now,
       )) === 1,
+    holdsLease: async (name: string, holder: string) =>
+      (await sql.one("select 1 as one from lease where name = ? and holder = ?", name, holder)) !== undefined,
     dropLease: (name: string, holder: string) =>
       sql.run("delete from lease where name = ? and holder = ?", name, holder),
   };
