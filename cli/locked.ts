@@ -41,7 +41,7 @@ export function readManifest(project: Project): Manifest | undefined {
 }
 
 /** The project's policy, below the operator's where this machine has one. */
-export function readPolicy(project: Project): Policy {
+export function readPolicy(project: Pick<Project, "policy">): Policy {
   const bytes = readProjectFile(
     project.policy,
     "Write a kernels.policy.yaml beside the lock (docs/policy.md), or name one with --policy.",

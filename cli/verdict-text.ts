@@ -15,8 +15,9 @@ export function verdictText(verdict: Verdict, options: { readonly all?: boolean 
 
 function* outline(node: Requirement, indent: string, all: boolean): Generator<string> {
   const mark = node.ok ? (node.waivedBy === undefined ? "yes" : "waived") : "NO";
+  const found = node.found === undefined ? "" : `: ${node.found}`;
   const evidence = node.evidence === undefined ? "" : ` [${node.evidence}]`;
-  yield `${indent}${mark}  ${node.requirement}${node.ok ? evidence : ""}`;
+  yield `${indent}${mark}  ${node.requirement}${found}${node.ok ? evidence : ""}`;
   // A node repeats its child's reason; it is said where it belongs, at the end of the branch.
   const said = node.children.some(({ ok }) => !ok);
   if (node.code !== undefined && !(said && node.waivedBy === undefined)) {

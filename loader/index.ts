@@ -1,5 +1,6 @@
 export { type AuditHead, appendAudit, emptyAuditHead, verifyAuditLog } from "./audit-log.ts";
 export { type Cache, openCache } from "./cache.ts";
+export { type Explained, explainVersion, layoutSource, type Source } from "./candidate.ts";
 export { diffLocks } from "./diff.ts";
 export { fetchLocked } from "./fetch.ts";
 export { loadKernels } from "./load.ts";

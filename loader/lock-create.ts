@@ -1,35 +1,15 @@
-import {
-  type Digest,
-  digestOf,
-  type ErrorCode,
-  fail,
-  isVersion,
-  KernlockError,
-  mediaTypes,
-  parseVariant,
-  type Variant,
-} from "@kernlock/kernels/format";
-import {
-  checkVariantManifest,
-  parseBundleManifest,
-  parseKernelIndex,
-  parseVariantManifest,
-  type RegistryClient,
-} from "@kernlock/kernels/oci";
-import { assertAllowed, auditBases, type Evidence, judge, type Policy } from "@kernlock/policies/trust";
+import { digestOf, fail, isVersion } from "@kernlock/kernels/format";
+import { parseKernelIndex, type RegistryClient } from "@kernlock/kernels/oci";
+import { assertAllowed, judge, type Policy } from "@kernlock/policies/trust";
 import semver from "semver";
 import { checkRequest } from "./border.ts";
 import type { Cache } from "./cache.ts";
+import { document, gather, readVariant, refuse } from "./candidate.ts";
 import { kernelFacts, type ReadKernel, trustOf } from "./contents.ts";
 import { diffLocks } from "./diff.ts";
 import { formatLock } from "./lock.ts";
-import type { Change, Lock, LockedKernel, LockedModel, LockedVariant, Manifest, Pin } from "./types.ts";
+import type { Change, Lock, LockedKernel, LockedModel, Manifest } from "./types.ts";
 import { lockProblems } from "./verify.ts";
-
-/** More bundles on one manifest than anybody needs are an attempt to keep us busy. */
-const maxBundles = 64;
-const maxBundleBytes = 4 << 20;
-const maxSubjects = 128;
 
 export interface LockResult {
   readonly lock: Lock;
@@ -129,10 +109,11 @@ async function lockKernel(
     if (!wanted.some(({ variant }) => variant === key)) missingVariants.push(`${name} ${version} ${key}`);
   }
   const variants = await Promise.all(
-    wanted.map(({ variant, manifest: entry }) => lockVariant(request, { name, version, variant }, entry)),
+    wanted.map(({ variant, manifest: entry }) => readVariant(registry, { name, version, variant }, entry)),
   );
   const kernel: ReadKernel = { name, index: facts, variants };
-  const evidence = await gather(request, name, [index.digest, ...variants.map(({ locked }) => locked.manifest.digest)]);
+  const subjects = [index.digest, ...variants.map(({ locked }) => locked.manifest.digest)];
+  const evidence = await gather(registry, name, subjects, { policy, now });
   const seen = request.previous?.advisories ?? {};
   const verdict = judge({ policy, kernel: kernelFacts(kernel, { index }), evidence, now, seen });
   assertAllowed(verdict, { name, version });
@@ -168,83 +149,4 @@ async function resolveVersion({ manifest, registry, previous, update }: Request,
   if (!update && before !== undefined && tags.includes(before) && semver.satisfies(before, range)) return before;
   const newest = semver.maxSatisfying(tags, range);
   return newest ?? refuse("KL_LOCK_NO_VERSION", name, `the registry has no version of it in ${range}`, { found: tags });
-}
-
-async function lockVariant(
-  { registry }: Request,
-  place: { name: string; version: string; variant: string },
-  entry: Pin,
-): Promise<{ locked: LockedVariant; variant: Variant; documents: readonly [Pin, Uint8Array][] }> {
-  const { bytes, pin } = await document(registry, place.name, entry.digest);
-  if (pin.size !== entry.size) refuse("KL_LOCK_VARIANT", place.name, `the index gives ${place.variant} another size`);
-  const manifest = parseVariantManifest(bytes);
-  const config = { digest: manifest.config.digest, size: manifest.config.size };
-  const configBytes = await registry.getBlob(place.name, config.digest, { size: config.size, maxBytes: 1 << 20 });
-  const variant = parseVariant(configBytes);
-  checkVariantManifest(manifest, variant, place);
-  const files = variant.files.map(({ path, kind, digest, size }) => ({ path, kind, digest, size }));
-  return {
-    locked: { key: place.variant, manifest: pin, config, files },
-    variant,
-    documents: [
-      [pin, bytes],
-      [config, configBytes],
-    ],
-  };
-}
-
-/** What is attached to the manifests, and to those of earlier versions to which chains of delta audits lead. */
-async function gather({ registry, policy, now }: Request, name: string, subjects: Digest[]): Promise<Evidence[]> {
-  const asked = new Set<Digest>();
-  const evidence: Evidence[] = [];
-  for (let wanted = subjects; wanted.length > 0; ) {
-    if (asked.size + wanted.length > maxSubjects) {
-      refuse("KL_LOCK_REFERRERS", name, `its delta audits lead to more than ${maxSubjects} manifests`);
-    }
-    for (const digest of wanted) asked.add(digest);
-    evidence.push(...(await Promise.all(wanted.map((digest) => bundlesOf(registry, name, digest)))).flat());
-    wanted = auditBases({ policy, evidence, now }).filter((digest) => !asked.has(digest));
-  }
-  return evidence;
-}
-
-/** The bundles that are attached to a manifest. */
-async function bundlesOf(registry: RegistryClient, name: string, subject: Digest): Promise<Evidence[]> {
-  const referrers = await registry.referrers(name, subject, mediaTypes.bundle);
-  if (referrers.length > maxBundles) {
-    refuse("KL_LOCK_REFERRERS", name, `${referrers.length} bundles are attached to ${subject}`);
-  }
-  return Promise.all(referrers.map(({ digest }) => bundleOf(registry, name, subject, digest)));
-}
-
-/** A broken attachment is bad evidence, which the judge says; it must not keep the good ones from being heard. */
-async function bundleOf(registry: RegistryClient, name: string, subject: Digest, referrer: Digest): Promise<Evidence> {
-  try {
-    const attached = parseBundleManifest((await registry.getManifest(name, referrer)).bytes);
-    const { digest, size } = attached.bundle;
-    const bundle = await registry.getBlob(name, digest, { size, maxBytes: maxBundleBytes });
-    return { subject: attached.subject.digest, bundle };
-  } catch (error) {
-    const broken = /^KL_(JSON_|OCI_(BUNDLE|MEDIA_TYPE|TOO_LARGE|SIZE|DIGEST_MISMATCH|BLOB_MISSING))/;
-    if (error instanceof KernlockError && broken.test(error.code)) {
-      return { subject, bundle: new Uint8Array() };
-    }
-    throw error;
-  }
-}
-
-async function document(
-  registry: RegistryClient,
-  name: string,
-  reference: string,
-): Promise<{ bytes: Uint8Array; pin: Pin }> {
-  const { bytes, digest } = await registry.getManifest(name, reference);
-  return { bytes, pin: { digest, size: bytes.byteLength } };
-}
-
-function refuse(code: ErrorCode, name: string, what: string, details: Record<string, unknown> = {}): never {
-  return fail(code, `${name}: ${what}.`, {
-    remedy: "Correct kernels.json, or ask the kernel's publisher.",
-    details: { kernel: name, ...details },
-  });
 }

@@ -202,6 +202,8 @@ export interface Requirement {
   readonly requirement: string;
   readonly ok: boolean;
   readonly evidence?: Digest;
+  /** What met it, in words: who signed, which builder, which source. */
+  readonly found?: string;
   readonly code?: ErrorCode;
   readonly reason?: string;
   /** The exception or break-glass order (digest of what was signed) without which this node would have refused. */

@@ -3,11 +3,14 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Digest } from "@kernlock/kernels/format";
 import type { Signer } from "@kernlock/policies/trust";
-import { afterAll } from "vitest";
+import { afterAll, vi } from "vitest";
 import { builder, library, newFolder, source, TestRegistry } from "../../loader/test/kit.ts";
 import { kernlock } from "../../scripts/project.ts";
 
 export { builder, newFolder, source };
+
+// Each of these tests starts the command many times, and a busy machine takes seconds for each.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 export interface Person extends Signer {
   readonly publicPem: string;

@@ -85,6 +85,13 @@ export const signerId = (signer: StatementSigner): string => (signer.kind === "k
 export const signerName = (signer: StatementSigner): string =>
   signer.kind === "key" ? signer.fingerprint : `${signer.issuer} ${signer.san}`;
 
+/** The same for people, with the policy's own name for whoever it is. */
+export const signerWords = (signer: StatementSigner): string => `${signerId(signer)}, ${signerName(signer)}`;
+
+/** What a claim is about, for people. */
+export const scopeWords = ({ variant }: Claim): string =>
+  variant === null ? "the whole version" : `the variant ${variant}`;
+
 /** The parts of SLSA provenance v1 that the judgement reads; builders may write more. */
 const provenanceSchema = z.looseObject({
   buildDefinition: z.looseObject({
@@ -158,8 +165,7 @@ export function checkSubject(statement: Statement, name: string, digest: Digest)
 
 export function checkScope(given: Pick<About, "scope" | "variant">, claim: Claim): Problem | null {
   if (given.scope === claim.scope && given.variant === claim.variant) return null;
-  const wanted = claim.variant === null ? "the whole version" : `the variant ${claim.variant}`;
-  return problem("KL_VERDICT_SCOPE", `The statement does not speak about ${wanted}.`);
+  return problem("KL_VERDICT_SCOPE", `The statement does not speak about ${scopeWords(claim)}.`);
 }
 
 export function checkParameters(

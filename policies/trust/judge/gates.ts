@@ -3,7 +3,7 @@ import type { OpenFeed } from "../advisories/feeds.ts";
 import { affects } from "../advisories/osv.ts";
 import type { KernelFacts, Requirement, Rule } from "../types.ts";
 import { dayMs } from "./evidence.ts";
-import { leaf, type Problem, problem, waive } from "./tree.ts";
+import { found, leaf, type Problem, problem, waive } from "./tree.ts";
 import type { Waivers } from "./waivers.ts";
 
 /** What a rule demands of the kernel itself, statements apart. What cannot be known is refused. */
@@ -15,20 +15,35 @@ export function judgeGates(
   waivers: Waivers,
 ) {
   const nodes: Requirement[] = [];
-  const gate = (requirement: string, waiver: string, refusal: Problem | null): void => {
-    const node = leaf(requirement, refusal);
+  const gate = (requirement: string, waiver: string, refusal: Problem | null, what = ""): void => {
+    const node = what === "" ? leaf(requirement, refusal) : found(requirement, refusal, what);
     nodes.push(refusal ? waive(node, waivers.find(waiver)) : node);
   };
   if (rule.licenses)
-    gate(`its licence is one of ${rule.licenses.join(", ")}`, "licenses", checkLicense(rule.licenses, kernel));
+    gate(
+      `its licence is one of ${rule.licenses.join(", ")}`,
+      "licenses",
+      checkLicense(rule.licenses, kernel),
+      kernel.license,
+    );
   if (rule.payloads)
     gate(`its payloads are ${rule.payloads.join(" or ")}`, "payloads", checkPayloads(rule.payloads, kernel));
   if (!rule.ptx) gate("the driver compiles nothing of it", "ptx", checkPtx(kernel));
   if (rule.minimumVersion !== undefined) {
-    gate(`it is ${rule.minimumVersion} or newer`, "minimumVersion", checkMinimum(rule.minimumVersion, kernel));
+    gate(
+      `it is ${rule.minimumVersion} or newer`,
+      "minimumVersion",
+      checkMinimum(rule.minimumVersion, kernel),
+      kernel.version,
+    );
   }
   if (rule.minimumAgeDays !== undefined) {
-    gate(`it has existed for ${rule.minimumAgeDays} days`, "minimumAge", checkAge(rule.minimumAgeDays, times, now));
+    gate(
+      `it has existed for ${rule.minimumAgeDays} days`,
+      "minimumAge",
+      checkAge(rule.minimumAgeDays, times, now),
+      sinceWords(times),
+    );
   }
   return nodes;
 }
@@ -72,6 +87,12 @@ function checkAge(minimumDays: number, times: readonly (Date | undefined)[], now
     }
   }
   return null;
+}
+
+/** Since when all of it has existed at the latest. */
+function sinceWords(times: readonly (Date | undefined)[]): string {
+  const known = times.flatMap((time) => time ?? []).sort((a, b) => b.getTime() - a.getTime());
+  return known[0] === undefined ? "" : `since ${known[0].toISOString()}`;
 }
 
 /** One node for each advisory about this version; those of feeds that only warn are apart. */

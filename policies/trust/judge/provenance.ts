@@ -17,10 +17,12 @@ import {
   isHeard,
   type Opened,
   provenanceOf,
+  scopeWords,
   signerId,
   signerName,
+  signerWords,
 } from "./evidence.ts";
-import { allOf, anyOf, leaf, type Problem, problem } from "./tree.ts";
+import { allOf, anyOf, found, leaf, type Problem, problem } from "./tree.ts";
 
 export interface ProvenanceResult {
   readonly node: Requirement;
@@ -62,9 +64,9 @@ function judgeCandidate(
   candidate: Opened,
 ): ProvenanceResult {
   const checks: Requirement[] = [];
-  const check = (requirement: string, found: Problem | null): boolean => {
-    checks.push(leaf(requirement, found));
-    return !found;
+  const check = (requirement: string, refusal: Problem | null, what?: string): boolean => {
+    checks.push(what === undefined ? leaf(requirement, refusal) : found(requirement, refusal, what));
+    return !refusal;
   };
   const done = (more: Omit<ProvenanceResult, "node"> = {}): ProvenanceResult => ({
     node: { ...allOf("one statement", checks), ...(candidate.bundle ? { evidence: candidate.bundle } : {}) },
@@ -84,11 +86,19 @@ function judgeCandidate(
 
   const ok = [
     check("its only subject is this manifest under this name", checkSubject(statement, kernel.name, claim.digest)),
-    check("it speaks about this scope", checkScope(parameters, claim)),
+    check("it speaks about this scope", checkScope(parameters, claim), scopeWords(claim)),
     check("it names this package and version", checkParameters(parameters, kernel.name, kernel.version)),
-    check("its signer is an allowed publisher", checkPublisher(policy, rule, signer)),
-    check("its builder is allowed and bound to that key", checkBuilder(policy, rule, builder, signerId(signer))),
-    check("its source is the kernel's own", checkSource({ repository, revision }, kernel.source)),
+    check("its signer is an allowed publisher", checkPublisher(policy, rule, signer), signerWords(signer)),
+    check(
+      "its builder is allowed and bound to that key",
+      checkBuilder(policy, rule, builder, signerId(signer)),
+      builder,
+    ),
+    check(
+      "its source is the kernel's own",
+      checkSource({ repository, revision }, kernel.source),
+      `${repository} at ${revision}`,
+    ),
     check("its source is allowed", checkSourceRule(rule, { repository, revision }, ref)),
   ].every(Boolean);
   if (!ok) return done();

@@ -16,11 +16,12 @@ import {
   sbomType,
   signerId,
   signerName,
+  signerWords,
   testType,
   vsaType,
 } from "./evidence.ts";
 import { checkSource } from "./provenance.ts";
-import { allOf, closest, decided, leaf, type Problem, problem } from "./tree.ts";
+import { allOf, closest, decided, found, leaf, type Problem, problem } from "./tree.ts";
 
 type Plain = Exclude<LeafDemand, { kind: "audit" }>;
 
@@ -78,7 +79,7 @@ export function judgeStatement(
   const voice = checkVoice(demand, scene, item);
   // A rebuild's kind is that of every provenance: the publisher's own is no candidate, not a bad one.
   if (demand.kind === "rebuild" && voice) return null;
-  const checks = [leaf("its signer is one whom the rule names", voice)];
+  const checks = [found("its signer is one whom the rule names", voice, signerWords(signer))];
   if (given === undefined) checks.push(leaf("it can be read", problem("KL_VERDICT_FORM", "It is not well-formed.")));
   else {
     checks.push(

@@ -18,6 +18,11 @@ export function leaf(requirement: string, refusal?: Problem | null, evidence?: D
   };
 }
 
+/** A leaf that says what was found where it is met; where it is not, the reason says so. */
+export function found(requirement: string, refusal: Problem | null, what: string): Requirement {
+  return { ...leaf(requirement, refusal), ...(refusal ? {} : { found: what }) };
+}
+
 export function allOf(requirement: string, children: readonly Requirement[]): Requirement {
   return { requirement, ok: children.every(({ ok }) => ok), children };
 }
