@@ -9,6 +9,7 @@ import { storeManifest } from "../publish/store-manifest.ts";
 import { findVersion } from "../review/states.ts";
 import { algorithmOf, type ContentDigest, contentDigest, isContentDigest } from "../store/digests.ts";
 import type { ManifestRow } from "../store/records.ts";
+import { createTurns } from "../store/turns.ts";
 import { requireDeletion } from "./blobs.ts";
 import { digestParameter, isUnchanged, quarantined, repositoryOf } from "./names.ts";
 
@@ -24,8 +25,8 @@ const maxTagsAtOnce = 50;
 
 export function manifestRoutes(app: FastifyInstance, context: Context, publisher: Publisher): void {
   const { records } = context;
-  // One manifest of a repository after the other: evidence that arrives while a version is judged waits for its end.
-  const inTurn = turns();
+  // Evidence that arrives while a version is judged waits for its end. Versions are judged side by side.
+  const turns = createTurns();
 
   app.route<{ Params: Params }>({
     method: ["GET", "HEAD"],
@@ -81,7 +82,7 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
       if (byDigest && digest !== reference) digestMismatch(reference, digest);
       const mediaType = (request.headers["content-type"] ?? "").split(";")[0]!.trim();
       let staged = false;
-      const row = await inTurn(repository, async () => {
+      const put = async () => {
         const publishes = may(request.principal, "publish", repository);
         if (tags.length > 0 && !publishes) requireAction(request.principal, "publish", repository);
         const administers = may(request.principal, "administer", repository);
@@ -97,7 +98,11 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
           throw error;
         }
         return stored.row;
-      });
+      };
+      const row =
+        tags.length === 0
+          ? await turns.alone(repository, put)
+          : await turns.together(repository, () => turns.alone(`${repository}@${digest}`, put));
       return reply
         .code(201)
         .headers({
@@ -119,7 +124,7 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
     const { reference } = request.params;
     const at = context.now().toISOString();
     const byDigest = reference.includes(":");
-    const gone = await inTurn(repository, () =>
+    const gone = await turns.alone(repository, () =>
       byDigest
         ? records.deleteManifest(repository, digestParameter(reference), {
             at,
@@ -184,21 +189,6 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
     });
     return "published";
   }
-}
-
-/** Runs what has the same key one after the other, in the order of the calls. */
-function turns(): <T>(key: string, work: () => Promise<T>) => Promise<T> {
-  const last = new Map<string, Promise<unknown>>();
-  return async (key, work) => {
-    const before = last.get(key);
-    const mine = (before ?? Promise.resolve()).then(work, work);
-    last.set(key, mine);
-    try {
-      return await mine;
-    } finally {
-      if (last.get(key) === mine) last.delete(key);
-    }
-  };
 }
 
 function checkTag(owner: Namespace, tag: string): void {

@@ -163,8 +163,15 @@ export function renderVersion(published: {
 
 /** The highest release, or the highest prerelease where there is no release. */
 export function latestOf(versions: readonly string[]): string | undefined {
-  const sorted = semver.rsort([...versions]);
-  return sorted.find((version) => semver.prerelease(version) === null) ?? sorted[0];
+  let latest: semver.SemVer | undefined;
+  // One look at each: this runs at every publish, and sorting parses a version at each comparison.
+  for (const version of versions) {
+    const one = new semver.SemVer(version);
+    const release = one.prerelease.length === 0;
+    const before = latest?.prerelease.length === 0;
+    if (latest === undefined || (release === before ? one.compare(latest) > 0 : release)) latest = one;
+  }
+  return latest?.version;
 }
 
 function distinct<T extends string>(values: readonly T[]): T[] {

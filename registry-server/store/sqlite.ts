@@ -25,30 +25,18 @@ export function openSqlite(folder: string): SqliteSql {
   const reader = connect(path);
   const reading = queriesOn(reader);
   const writing = queriesOn(writer);
-  const alone = oneAfterTheOther();
+  const group = oneCommitForMany(writer);
   return {
     dialect: "sqlite",
     one: reading.one,
     all: reading.all,
-    run: (text, ...values) => alone(() => writing.run(text, ...values)),
-    transaction: (work) =>
-      alone(async () => {
-        writer.exec("begin immediate");
-        try {
-          const result = await work(writing);
-          writer.exec("commit");
-          return result;
-        } catch (error) {
-          // A full disk may have ended the transaction already.
-          if (writer.inTransaction) writer.exec("rollback");
-          throw error;
-        }
-      }),
+    run: (text, ...values) => group.add(() => writing.run(text, ...values)),
+    transaction: (work) => group.add(() => work(writing)),
     async copyTo(target) {
       await reader.backup(target);
     },
     async close() {
-      await alone(async () => {});
+      await group.end();
       reader.close();
       writer.close();
     },
@@ -92,11 +80,71 @@ function migrate(connection: Database.Database): void {
     .immediate();
 }
 
-function oneAfterTheOther(): <T>(work: () => Promise<T>) => Promise<T> {
-  let last: Promise<unknown> = Promise.resolve();
-  return (work) => {
-    const mine = last.then(work, work);
-    last = mine.catch(() => {});
-    return mine;
+type Statement = Database.Statement<unknown[]>;
+
+interface Waiting {
+  readonly work: () => Promise<unknown>;
+  readonly done: (value: unknown) => void;
+  readonly failed: (error: unknown) => void;
+}
+
+const mostAtOnce = 64;
+
+/**
+ * Waiting for the disk is most of what a small transaction costs, so those that wait at the same moment share one
+ * commit. Each is a savepoint: it fails by itself. Nobody hears of success before the disk has it.
+ */
+function oneCommitForMany(writer: Database.Database) {
+  const [begin, commit, save, release, undo] = (
+    ["begin immediate", "commit", "savepoint one", "release one", "rollback to one"] as const
+  ).map((text) => writer.prepare(text)) as [Statement, Statement, Statement, Statement, Statement];
+  let waiting: Waiting[] = [];
+  let running: Promise<void> | undefined;
+
+  const together = async (works: readonly Waiting[]): Promise<void> => {
+    const tell: (() => void)[] = [];
+    try {
+      begin.run();
+      for (const { work, done, failed } of works) {
+        save.run();
+        try {
+          const value = await work();
+          tell.push(() => done(value));
+        } catch (error) {
+          // A full disk may have ended the transaction already, and with it what the others did.
+          if (!writer.inTransaction) throw error;
+          undo.run();
+          tell.push(() => failed(error));
+        }
+        release.run();
+      }
+      commit.run();
+    } catch (error) {
+      if (writer.inTransaction) writer.exec("rollback");
+      for (const { failed } of works) failed(error);
+      return;
+    }
+    for (const one of tell) one();
+  };
+  const drain = async (): Promise<void> => {
+    while (waiting.length > 0) {
+      // Whatever arrived while the last commit waited for the disk comes along.
+      await new Promise((turn) => setImmediate(turn));
+      const works = waiting.slice(0, mostAtOnce);
+      waiting = waiting.slice(mostAtOnce);
+      await together(works);
+    }
+    running = undefined;
+  };
+  return {
+    add: <T>(work: () => Promise<T>): Promise<T> =>
+      new Promise<T>((done, failed) => {
+        waiting.push({ work, done: done as Waiting["done"], failed });
+        running ??= drain();
+      }),
+    /** Resolves when nothing waits any more. */
+    end: async () => {
+      while (running !== undefined) await running;
+    },
   };
 }
