@@ -46,7 +46,12 @@ const program = new Command("kernlock")
   .showHelpAfterError(false);
 
 const wanted = process.argv[2] ?? "";
-const names: readonly string[] = Object.hasOwn(commands, wanted) ? [wanted] : Object.keys(commands);
+/** Usage in general needs all of them, the version none. */
+const names: readonly string[] = Object.hasOwn(commands, wanted)
+  ? [wanted]
+  : wanted === "--version"
+    ? []
+    : Object.keys(commands);
 for (const name of names) {
   try {
     program.addCommand(await commands[name as keyof typeof commands]());

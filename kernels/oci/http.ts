@@ -1,6 +1,6 @@
 import type { LookupFunction } from "node:net";
 import { Readable } from "node:stream";
-import { Agent, type Dispatcher, request } from "undici";
+import type { Agent, Dispatcher } from "undici";
 import {
   type ErrorCode,
   type ErrorOptions,
@@ -67,7 +67,8 @@ export class HttpClient {
   readonly origin: string;
   readonly #authorization: string | undefined;
   readonly #options: HttpClientOptions;
-  readonly #agent: Agent;
+  /** Made with the first request: most commands make none, and the HTTP client is a fifth of their start. */
+  #agent: Promise<Agent> | undefined;
   readonly #timeout: number;
 
   constructor(options: HttpClientOptions) {
@@ -84,12 +85,17 @@ export class HttpClient {
     this.#authorization = options.token === undefined ? undefined : `Bearer ${options.token}`;
     this.#options = options;
     this.#timeout = options.timeoutMs ?? 30_000;
-    this.#agent = new Agent({
+  }
+
+  async #connect(): Promise<Agent> {
+    const { Agent } = await import("undici");
+    const { ca, lookup } = this.#options;
+    return new Agent({
       connections: 16,
       connect: {
         timeout: this.#timeout,
-        ...(options.ca === undefined ? {} : { ca: options.ca }),
-        ...(options.lookup === undefined ? {} : { lookup: options.lookup }),
+        ...(ca === undefined ? {} : { ca }),
+        ...(lookup === undefined ? {} : { lookup }),
       },
       headersTimeout: this.#timeout,
       bodyTimeout: this.#timeout,
@@ -141,9 +147,11 @@ export class HttpClient {
     const own = url.origin === this.origin;
     const authorization = own ? (this.#options.credentials?.authorization(url) ?? this.#authorization) : undefined;
     try {
+      this.#agent ??= this.#connect();
+      const { request } = await import("undici");
       const answer = await request(url, {
         method,
-        dispatcher: this.#agent,
+        dispatcher: await this.#agent,
         headers: {
           "user-agent": "kernlock",
           "accept-encoding": "identity",
@@ -190,7 +198,7 @@ export class HttpClient {
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    await (await this.#agent)?.destroy();
   }
 }
 
