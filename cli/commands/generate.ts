@@ -27,6 +27,7 @@ interface Options extends ProjectOptions, GenerateFlags, PlanFlags {
   readonly model: string;
   readonly logits?: string;
   readonly record?: boolean;
+  readonly careful?: boolean;
 }
 
 export function withSampling(target: Command): Command {
@@ -64,7 +65,8 @@ export function generateCommand(): Command {
         ),
       )
         .option("--logits <file>", "write all logits (safetensors: logits_0, logits_1, …)")
-        .option("--record", "print the run record after the answer"),
+        .option("--record", "print the run record after the answer")
+        .option("--careful", "on a GPU run op by op, each waited for: slow, and a fault names op, kernel and digest"),
     async ({ output, options }) => {
       const parsed = requestFromFlags(options, options.logits !== undefined);
       if ("file" in parsed) {
@@ -81,7 +83,7 @@ export function generateCommand(): Command {
  * over every locked variant, so that what cannot run here is refused for the right reason, before any kernel is touched.
  */
 export async function withEngine<T>(
-  options: ProjectOptions & PlanFlags & { readonly model: string },
+  options: ProjectOptions & PlanFlags & { readonly model: string; readonly careful?: boolean },
   output: Output,
   sequences: number,
   use: (engine: Engine) => Promise<T>,
@@ -103,6 +105,7 @@ export async function withEngine<T>(
     machine,
     model,
     request,
+    careful: options.careful === true,
     onPlan: (made) => {
       appendAudit(auditLogPath(), { event: "plan", time: new Date().toISOString(), plan: made });
       output.note(planSummary(made));

@@ -18,6 +18,7 @@ interface Options extends ProjectOptions, PlanFlags {
   readonly ops: boolean;
   readonly inputs?: string;
   readonly evidence?: string;
+  readonly careful?: boolean;
 }
 
 /** All cases of one op: how many, the largest error, and what went wrong in the first few. */
@@ -56,7 +57,8 @@ export function selftestCommand(): Command {
       )
         .option("--no-ops", "leave the ops out")
         .option("--inputs <n>", "seed of the ops' random inputs (default: a new one each time)")
-        .option("--evidence <file>", "write what was found, ready to be signed"),
+        .option("--evidence <file>", "write what was found, ready to be signed")
+        .option("--careful", "run models op by op on a GPU too, so that a fault names op, kernel and digest"),
     async ({ output, options }) => {
       const seed = options.inputs === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(options.inputs);
       if (!Number.isSafeInteger(seed) || seed < 0) usage(`--inputs takes a whole number, not "${options.inputs}".`);

@@ -71,7 +71,8 @@ export function createStepper(parts: Parts): Stepper {
     return known;
   };
   const shaped = (stepParts: readonly Part[], fed: boolean): Shape => {
-    slot = (slot + 1) % stepSlots;
+    // A step that is not fed begins when nothing else is at work.
+    slot = fed ? (slot + 1) % stepSlots : 0;
     return { ...shapeOf(stepParts, plan), slot, fed };
   };
   const resultsOf = (stepParts: readonly Part<Sampled>[], { sampled, logprobs }: Results): StepResult[] => {

@@ -1,0 +1,97 @@
+/** A process of its own, in a namespace where the fake driver is the system's: starts an engine and prints what came of it. */
+import { fstatSync, openSync, readFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { defaultRequest, type EngineOptions, readMachineFacts, startEngine } from "@kernlock/engine";
+import { fillModel, type Model } from "@kernlock/engine/model";
+import { abiBuild, opNames, ops } from "@kernlock/kernels/abi";
+import { digestOf, KernlockError, type Variant } from "@kernlock/kernels/format";
+import { memoryFile, type SealedKernel } from "@kernlock/loader";
+import { compileFile } from "../../ops/compile.ts";
+
+/** The library of kernels.cc as a package. */
+async function fakeKernel(): Promise<SealedKernel> {
+  // The host may open no file by name again: a memory file it may.
+  const fd = await memoryFile("fake");
+  const made = await compileFile(join(import.meta.dirname, "kernels.cc"), []);
+  writeSync(fd, readFileSync(made));
+  const file = { path: "fake.so", digest: digestOf("fake"), size: fstatSync(fd).size };
+  const both = ["f32", "bf16"] as const;
+  const variant: Variant = {
+    schema: "kernlock.variant/v1",
+    ...{ package: "kernlock/fake", version: "1.2.3", variant: "linux-x86_64-cuda-sm90a", abi: 0, abi_build: abiBuild },
+    platform: { os: "linux", arch: "x86_64", libc: { family: "glibc", minimum: "2.17" } },
+    backend: { kind: "cuda", architectures: ["sm_90a"], ptx: [], driver: "13.0" },
+    files: [{ ...file, kind: "shared-object" }],
+    ops: opNames.map((name) => ({
+      ...{ name, path: "fake", covers: [...ops[name].covers], mode: "bf16" as const, file: file.path },
+      dtypes: { activation: ["bf16"], stream: [...both], kv: ["bf16"] },
+      ...(name.startsWith("moe") ? { layouts: ["mxfp4.tiles" as const] } : {}),
+      limits: {},
+      features: ["sinks", "sliding_window", "paged", "varlen", "pdl"],
+      workspace: { scratch: [], state: [] },
+    })),
+    tested: true,
+    license: "Apache-2.0",
+  } as unknown as Variant;
+  return {
+    ...{ name: "kernlock/fake", version: "1.2.3", index: digestOf("index"), manifest: digestOf("manifest") },
+    ...{ variantKey: variant.variant, variant, signers: ["sha256:00"], files: [{ ...file, fd }] },
+  } as unknown as SealedKernel;
+}
+
+/** Word of the driver's table in the state file, as control.ts lays it out. */
+function setState(word: number, value: number): void {
+  const file = openSync("/run/opengl-driver/lib/state", "r+");
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  writeSync(file, bytes, 0, 8, 8 * word);
+}
+const rest = 3 * 64;
+const [total, faultKernel] = [rest, rest + 9];
+
+async function start(model: Model, options: Partial<EngineOptions> = {}) {
+  const request = defaultRequest({ device: "cuda", maxContext: 256, maxSequences: 4 });
+  return startEngine({ kernels: [await fakeKernel()], model, request, machine: readMachineFacts(), ...options });
+}
+
+const what = process.argv[2];
+const model = fillModel({ shape: "tiny", seed: 1 }, await memoryFile("model"));
+const request = (i: number) => ({
+  prompt: { tokenIds: [i, i + 1, i + 2] },
+  maxNewTokens: 12,
+  ignoreEos: true,
+  sampling: { kind: "greedy" } as const,
+});
+
+async function outcome(): Promise<unknown> {
+  if (what === "memory") {
+    const machine = readMachineFacts();
+    const cuda = {
+      ...machine.cuda!,
+      devices: machine.cuda!.devices.map((one) => ({ ...one, memory: 610e6, available: 610e6 })),
+    };
+    await using _ = await start(model, { machine: { ...machine, cuda } });
+    return "started";
+  }
+  // The driver has less than `nvidia-smi` says.
+  if (what === "exhausted") setState(total, 16 << 20);
+  if (what === "lost" || what === "careful") setState(faultKernel, 250);
+  await using engine = await start(model, { careful: what === "careful" });
+  await engine.watch("times");
+  const done = await engine.generateAll([1, 2, 3].map(request));
+  for (const item of done) if (!item.ok) throw item.error;
+  const { steps, memory } = await engine.watch("nothing");
+  return {
+    tokens: done.map((item) => (item.ok ? item.value.result.token_ids : [])),
+    plan: { device: engine.plan.device, layout: engine.plan.expertLayout, planned: engine.plan.memory.total },
+    ...{ driver: engine.driver, confinement: engine.confinement, steps, memory },
+    timeline: engine.timeline.map(({ name }) => name),
+  };
+}
+
+try {
+  console.log(JSON.stringify(await outcome()));
+} catch (error) {
+  if (!(error instanceof KernlockError)) throw error;
+  console.log(JSON.stringify(error));
+}
