@@ -8,6 +8,7 @@ import type { Context } from "../context.ts";
 import { blobUnknown } from "../oci/blobs.ts";
 import { isContentDigest } from "../store/digests.ts";
 import type { Outcome } from "./asking.ts";
+import { within } from "./flights.ts";
 import type { Subject } from "./kernels.ts";
 import type { Mirror } from "./mirrors.ts";
 import type { Mirrors } from "./service.ts";
@@ -25,6 +26,8 @@ type Request = FastifyRequest<{ Params: Params; Querystring: Record<string, stri
 const repositoryRoute = "/v2/:namespace/:name/";
 const kernelRoute = "/api/v1/kernels/:namespace/:name";
 const maxTagsPerPage = 1000;
+/** Less than a connection may be silent. */
+const refreshMs = 100_000;
 
 export function mirrorRoutes(app: FastifyInstance, context: Context, mirrors: Mirrors): void {
   const { records } = context;
@@ -148,7 +151,14 @@ export function mirrorRoutes(app: FastifyInstance, context: Context, mirrors: Mi
       });
     }
     const only = name === undefined ? undefined : { repository: name, ...(version === undefined ? {} : { version }) };
-    return reply.header("cache-control", "no-store").send(await mirrors.refresh(mirror, only));
+    const found = await within(refreshMs, mirrors.refresh(mirror, only));
+    if (found === undefined) {
+      return fail("KL_MIRROR_FETCHING", "It is still being fetched from the upstream.", {
+        remedy: "Ask again in a while; the fetch goes on.",
+        details: { retry_after: 30 },
+      });
+    }
+    return reply.header("cache-control", "no-store").send(found);
   });
 
   function healthDocument(mirror: Mirror) {

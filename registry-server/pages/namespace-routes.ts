@@ -40,7 +40,8 @@ export function namespaceRoutes(app: FastifyInstance, context: Context, signIn: 
     const namespace = await lookup.namespace(request.principal, request.params.namespace);
     if (namespace === undefined) return sendNotFound(context, request, reply);
     const kernels = await records.kernelsOf(namespace.name, readerOf(request.principal), maxKernels);
-    return send(request, reply, namespace, "kernels", kernelsBody(await lookup.withFacets(kernels)));
+    const mirrors = (await records.mirrors()).filter((mirror) => mirror.namespace === namespace.name);
+    return send(request, reply, namespace, "kernels", kernelsBody(await lookup.withFacets(kernels), mirrors));
   });
 
   app.get("/namespaces/:namespace/policy", async (request: Get, reply) => {

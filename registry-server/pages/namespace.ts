@@ -1,6 +1,7 @@
 /** Namespaces: all that a reader may see, and of one its kernels and what a publish to it has to meet. */
 import type { Policy } from "@kernlock/policies/trust";
 import type { Namespace } from "../admin.ts";
+import type { Mirror } from "../mirror/mirrors.ts";
 import type { Hit } from "./facets.ts";
 import { kernelList } from "./home.ts";
 import { type Html, html } from "./html.ts";
@@ -56,8 +57,9 @@ export function namespaceFrame(namespace: Namespace, administers: boolean, curre
 ${body}`;
 }
 
-export function kernelsBody(hits: readonly Hit[]): Html {
+export function kernelsBody(hits: readonly Hit[], mirrors: readonly Mirror[]): Html {
   return html`<h2 class="hidden">Kernels</h2>
+${mirrors.map(({ pattern, origin, settings }) => html`<p class="hint"><code>${pattern}</code> is mirrored from ${origin}${settings.coolDownDays === 0 ? null : html`, ${counted(settings.coolDownDays, "day")} after a trusted time`}.</p>`)}
 <div class="single">${hits.length === 0 ? html`<p class="empty">Nothing is published in this namespace.</p>` : kernelList(hits)}</div>`;
 }
 

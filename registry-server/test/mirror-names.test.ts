@@ -161,6 +161,8 @@ test("mirrors are shown to admins of their namespace, without where the credenti
     body: "{}",
   });
   expect((await refusal(refreshed))[2]).toBe("KL_REGISTRY_TOKEN_SCOPE");
+  const page = await (await fetch(`${at.origin}/namespaces/acme`)).text();
+  expect(page).toContain(`<code>acme/*</code> is mirrored from ${upstream.origin}`);
   // Credentials that cannot be read stop everything, and say nothing.
   expect(await refusal(manifestOf(at, "1.0.0"))).toEqual([502, "UNSUPPORTED", "KL_MIRROR_SECRET"]);
   expect(upstream.asked).toEqual([]);
