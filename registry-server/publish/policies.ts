@@ -3,6 +3,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fail } from "@kernlock/kernels/format";
 import { narrow, type Policy, parsePolicy, withDocuments } from "@kernlock/policies/trust";
+import type { Namespace } from "../admin.ts";
 import type { FeedDocument, Records } from "../store/records.ts";
 
 /** The operator's policy: over all namespaces. Its feeds and exceptions are kept under this name. */
@@ -16,6 +17,8 @@ export interface OperatorPolicy {
 
 export interface Judges {
   readonly policy: Policy;
+  /** Whether the namespace wants a second person's word. */
+  readonly review: Namespace["review"];
   /** For `commitVersion`: changes when anything here does. */
   readonly stamp: string;
 }
@@ -38,11 +41,12 @@ export async function readJudges(
   }
   const exceptions = (await records.exceptions(namespace)).map(({ bundle }) => bundle);
   const own = await withFeeds(records, parsePolicy(owner.policy), namespace, exceptions);
-  if (operator === undefined) return { policy: own, stamp };
+  const { review } = owner;
+  if (operator === undefined) return { policy: own, review, stamp };
   // An exception proves itself; under the operator's policy it counts only where that names who signed it.
   const further = await readExceptions(operator.folder);
   const above = await withFeeds(records, operator.policy, operatorNamespace, [...exceptions, ...further]);
-  return { policy: narrow(own, above), stamp };
+  return { policy: narrow(own, above), review, stamp };
 }
 
 async function withFeeds(

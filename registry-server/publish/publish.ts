@@ -117,7 +117,9 @@ export function createPublisher(context: Context): Publisher {
         const before = await lowerVersion(repository, version);
         const rendered = renderVersion({ request, index, variants, verdict, publishedAt, card, before });
         const content = [...new Set([row.digest, ...variants.flatMap((v) => v.reached), ...own.reached])];
-        if (request.review === "ask") return stage(request, rendered, content, publishedAt);
+        // The namespace may have begun to ask for reviews since the request came.
+        const asks = request.review === "ask" || (request.review === undefined && judges.review === "required");
+        if (asks) return stage(request, rendered, content, publishedAt);
         const outcome = await records.commitVersion(
           {
             version: {
@@ -369,8 +371,13 @@ export function createPublisher(context: Context): Publisher {
   /** The next lower version, as the pages compare them. */
   async function lowerVersion(repository: string, version: string): Promise<VersionDocument | undefined> {
     const offered = (await records.versions(repository)).filter(({ state }) => state !== "quarantined");
-    const [lower] = semver.rsort(offered.map((row) => row.version).filter((other) => semver.lt(other, version)));
-    const row = lower === undefined ? undefined : await records.version(repository, lower);
+    const own = new semver.SemVer(version);
+    let lower: semver.SemVer | undefined;
+    for (const { version: text } of offered) {
+      const one = new semver.SemVer(text);
+      if (one.compare(own) < 0 && (lower === undefined || one.compare(lower) > 0)) lower = one;
+    }
+    const row = lower === undefined ? undefined : await records.version(repository, lower.version);
     return row === undefined ? undefined : (JSON.parse(row.document) as VersionDocument);
   }
 

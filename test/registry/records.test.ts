@@ -65,7 +65,12 @@ const version = (text: string, words: Partial<Record<"summary" | "ops" | "card",
     search: { summary: "A norm", ops: "rmsnorm", backends: "cuda sm90a", card: "fast and exact", ...words },
   }),
   // Nothing but the empty policy of `namespace`.
-  judged: { namespace: "acme", stamp: '["",[],[]]', subjects: [digest(`index ${text}`)], bundles: [] },
+  judged: {
+    namespace: "acme",
+    stamp: '[{"policy":"","review":"none"},[],[]]',
+    subjects: [digest(`index ${text}`)],
+    bundles: [],
+  },
 });
 
 function suite(driver: Driver): void {
@@ -252,6 +257,8 @@ function suite(driver: Driver): void {
 
     await records.updateNamespace(namespace("acme", { policy: "tighter" }), audit("namespace.update"));
     expect(await attempt(), "another policy").toBe("changed");
+    await records.updateNamespace(namespace("acme", { review: "required" }), audit("namespace.update"));
+    expect(await attempt(), "a review").toBe("changed");
     await records.updateNamespace(namespace("acme"), audit("namespace.update"));
 
     const feed = { namespace: "acme", id: "revoked", document: Buffer.from("1"), digest: "sha256:1", sequence: 1, at };

@@ -136,11 +136,14 @@ export function policyRecords(sql: Sql) {
 }
 
 /**
- * Changes whenever the policy of a namespace changes, or a document that it or the operator's names. A judgement holds
+ * Changes whenever the policy of a namespace changes, or whether it asks for reviews, or a document that it or the operator's names. A judgement holds
  * at a commit only if the stamp is still the one from before its documents were read.
  */
 export async function trustStampIn(queries: Queries, namespace: string): Promise<string> {
-  const policy = await queries.one<{ policy: string }>("select policy from namespace where name = ?", namespace);
+  const owner = await queries.one<{ policy: string; review: string }>(
+    "select policy, review from namespace where name = ?",
+    namespace,
+  );
   const feeds = await queries.all<{ namespace: string; id: string; digest: string | null }>(
     "select namespace, id, digest from policy_feed where namespace in (?, '*') order by namespace, id",
     namespace,
@@ -149,5 +152,5 @@ export async function trustStampIn(queries: Queries, namespace: string): Promise
     "select namespace, digest from policy_exception where namespace in (?, '*') order by namespace, digest",
     namespace,
   );
-  return canonicalJson([policy?.policy ?? null, feeds, exceptions]);
+  return canonicalJson([owner ?? null, feeds, exceptions]);
 }
