@@ -10,6 +10,8 @@ export interface RegistryFlags {
   readonly registry?: string;
   readonly tokenFile?: string;
   readonly ca?: string;
+  /** Longest wait for an answer, where it is not the usual one. */
+  readonly timeoutMs?: number;
 }
 
 export function withRegistry(target: Command): Command {

@@ -17,7 +17,7 @@ export {
   type Visibility,
 } from "./admin.ts";
 export type { MirrorOptions } from "./mirror/kit.ts";
-export type { Mirror, MirrorSettings } from "./mirror/mirrors.ts";
+export { covers as mirrorCovers, type Mirror, type MirrorSettings } from "./mirror/mirrors.ts";
 export type { IssuerKind } from "./oidc/claims.ts";
 export type { SignInIssuer } from "./oidc/code-flow.ts";
 export { type BackupManifest, backUp, restore } from "./operations/backup.ts";
