@@ -8,7 +8,7 @@ import { latestOf } from "./publish/documents.ts";
 import { type PolicyDocuments, policyDocuments } from "./publish/keeping.ts";
 import { createPeople, type People } from "./sessions/people.ts";
 import { type DataOptions, openRecords } from "./store/open.ts";
-import type { AuditHead, AuditRow, PublishedState, Records } from "./store/records.ts";
+import type { AuditFilter, AuditHead, AuditRow, PublishedState, Records } from "./store/records.ts";
 import { hashToken, newToken } from "./tokens.ts";
 
 export type Visibility = "public" | "private";
@@ -113,6 +113,8 @@ export interface Admin extends PolicyDocuments, People, MirrorDeclarations, Noti
     reason?: string;
   }): Promise<void>;
   auditAfter(after: number, limit: number): Promise<AuditRow[]>;
+  /** Newest first, before `before` (0: from the head), of those whose parts begin so. */
+  auditPage(filter: AuditFilter, before: number, limit: number): Promise<AuditRow[]>;
   auditHead(): Promise<AuditHead>;
   verifyAudit(): Promise<{ head: AuditHead; broken: number | null }>;
   close(): Promise<void>;
@@ -245,6 +247,7 @@ export function createAdmin(records: Records, now: () => Date, actor = "operator
       }
     },
     auditAfter: (after, limit) => records.auditAfter(after, limit),
+    auditPage: (filter, before, limit) => records.auditPage(filter, before, limit),
     auditHead: () => records.auditHead(),
     verifyAudit: () => records.verifyAudit(),
     close: () => records.close(),

@@ -16,11 +16,13 @@ export {
   type TrustedPublisher,
   type Visibility,
 } from "./admin.ts";
+export type { FeedDescription, FiledRevocation } from "./advisories/notices.ts";
 export type { MirrorOptions } from "./mirror/kit.ts";
 export { covers as mirrorCovers, type Mirror, type MirrorSettings } from "./mirror/mirrors.ts";
 export type { IssuerKind } from "./oidc/claims.ts";
 export type { SignInIssuer } from "./oidc/code-flow.ts";
 export { type BackupManifest, backUp, restore } from "./operations/backup.ts";
+export type { Health } from "./operations/health.ts";
 export { type Checked, type Collected, collectGarbage, type Damage, fsck, scrub } from "./operations/maintenance.ts";
 export { type DataOptions, type Maintenance, openMaintenance } from "./operations/open.ts";
 export type { FeedStatus, KeptException, Refreshed, TakenFeed } from "./publish/keeping.ts";

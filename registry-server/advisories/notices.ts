@@ -1,5 +1,5 @@
 /** Filing what is known about versions, and serving the feeds that were signed elsewhere. */
-import { canonicalJson, digestOf, fail, isPackageName, parseStrictJson } from "@kernlock/kernels/format";
+import { canonicalJson, type Digest, digestOf, fail, isPackageName, parseStrictJson } from "@kernlock/kernels/format";
 import {
   ecosystem,
   type Osv,
@@ -52,6 +52,8 @@ export interface Notices {
   fileRevocation(entry: unknown): Promise<FiledRevocation>;
   withdrawRevocation(id: string): Promise<FiledRevocation>;
   listRevocations(): Promise<FiledRevocation[]>;
+  /** What is filed, and what is in quarantine, each version by the digest of its index. */
+  revocationEntries(): Promise<Revocation[]>;
   /** A feed to serve, and whose signatures it takes. Throws KL_REGISTRY_FEED_EXISTS, KL_POLICY_KEY. */
   serveFeed(feed: { id: string; kind: ServedFeed["kind"]; keys: readonly string[] }): Promise<FeedDescription>;
   /** KL_REGISTRY_NO_FEED. */
@@ -61,12 +63,16 @@ export interface Notices {
   listServedFeeds(): Promise<FeedDescription[]>;
 }
 
-/** `permit` is asked before anything about these packages is changed; `*` is everything. */
+/**
+ * `permit` is asked before anything about these packages is changed; `*` is everything. `reader` (of `readerOf`) says
+ * whose private versions are named.
+ */
 export function createNotices(
   records: Records,
   now: () => Date,
   actor: string,
   permit: (packages: readonly string[]) => void = () => {},
+  reader = "*",
 ): Notices {
   const audit = (action: string, subject: string, details: Record<string, unknown>) => ({
     at: now().toISOString(),
@@ -137,6 +143,18 @@ export function createNotices(
       return filed(row);
     },
     listRevocations: async () => (await records.notices("revocation")).map(filed),
+    async revocationEntries() {
+      const standing = (await records.notices("revocation")).filter((row) => row.withdrawnAt === null);
+      const withheld = (await records.flaggedVersions(reader)).filter((row) => row.state === "quarantined");
+      return [
+        ...standing.map((row) => JSON.parse(row.body) as Revocation),
+        ...withheld.map((row) => ({
+          kind: "digest" as const,
+          digest: row.digest as Digest,
+          reason: `${row.repository} ${row.version} is in quarantine${row.stateReason === null ? "" : `: ${line(row.stateReason)}`}`,
+        })),
+      ];
+    },
 
     async serveFeed({ id, kind, keys }) {
       permit(["*"]);
@@ -197,6 +215,9 @@ function parseAdvisory(bytes: Uint8Array): Osv {
   }
   return parsed.data;
 }
+
+/** A reason in one line of a feed. */
+const line = (text: string): string => text.replaceAll(/\s+/g, " ").slice(0, 300);
 
 /** The kernel packages that a record names. */
 export function packagesOf(osv: Osv): string[] {

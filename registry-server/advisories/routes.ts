@@ -1,11 +1,11 @@
 /** Advisories, revocations and signed feeds over HTTP. */
 import { createHash } from "node:crypto";
 import { fail, isPackageName, parseStrictJson } from "@kernlock/kernels/format";
-import { isAffected, type Osv, type Revocation } from "@kernlock/policies/trust";
+import { isAffected, type Osv } from "@kernlock/policies/trust";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { actorOf, mayRead, type Principal, readerOf, requireAction } from "../access.ts";
 import { varying } from "../api/routes.ts";
-import { newFeed } from "../api/shapes.ts";
+import { feedKeys, newFeed } from "../api/shapes.ts";
 import { readBody } from "../body.ts";
 import type { Context } from "../context.ts";
 import type { Records } from "../store/records.ts";
@@ -18,9 +18,15 @@ interface ById {
 export function noticeRoutes(app: FastifyInstance, context: Context): void {
   const { records } = context;
   const notices = ({ principal }: FastifyRequest) =>
-    createNotices(records, context.now, actorOf(principal), (packages) => {
-      for (const name of packages) requireAction(principal, "advise", name);
-    });
+    createNotices(
+      records,
+      context.now,
+      actorOf(principal),
+      (packages) => {
+        for (const name of packages) requireAction(principal, "advise", name);
+      },
+      readerOf(principal),
+    );
 
   // A plain list, as `kernlock policy feed` and unsigned feeds take it.
   app.get<{ Querystring: { package?: string | string[] } }>("/api/v1/advisories", async (request, reply) => {
@@ -38,14 +44,14 @@ export function noticeRoutes(app: FastifyInstance, context: Context): void {
     return reply.send(await notices(request).fileAdvisory(await readBody(request.raw, maxAdvisoryBytes)));
   });
 
-  app.delete<ById>("/api/v1/advisories/:id", async (request, reply) => {
+  app.post<ById>("/api/v1/advisories/:id/withdraw", async (request, reply) => {
     if (request.principal.kind === "anonymous") requireAction(request.principal, "advise", "*");
     return reply.send(await notices(request).withdrawAdvisory(request.params.id));
   });
 
   // What the next number of a feed of revocations is to say.
   app.get("/api/v1/revocations/entries", async (request, reply) =>
-    reply.headers(varying(request)).send(await revocationEntries(records, request.principal)),
+    reply.headers(varying(request)).send(await notices(request).revocationEntries()),
   );
 
   app.get("/api/v1/revocations/filed", async (request, reply) => {
@@ -59,7 +65,7 @@ export function noticeRoutes(app: FastifyInstance, context: Context): void {
     return reply.send(filedDocument(await notices(request).fileRevocation(body)));
   });
 
-  app.delete<ById>("/api/v1/revocations/filed/:id", async (request, reply) =>
+  app.post<ById>("/api/v1/revocations/filed/:id/withdraw", async (request, reply) =>
     reply.send(filedDocument(await notices(request).withdrawRevocation(request.params.id))),
   );
 
@@ -103,6 +109,16 @@ export function noticeRoutes(app: FastifyInstance, context: Context): void {
     const feed = await notices(request).serveFeed(wanted.data);
     return reply.code(201).send({ id: feed.id, kind: feed.kind, signers: feed.signers });
   });
+
+  app.put<ById>("/api/v1/feeds/:id/keys", async (request, reply) => {
+    requireAction(request.principal, "administer", "*");
+    const wanted = feedKeys.safeParse(parseStrictJson(await readBody(request.raw, 65_536), { what: "The keys" }));
+    if (!wanted.success) {
+      return fail("KL_REGISTRY_BAD_REQUEST", "The request is not `keys`.", { remedy: "Send a list of public keys." });
+    }
+    const feed = await notices(request).setFeedKeys(request.params.id, wanted.data.keys);
+    return reply.send({ id: feed.id, kind: feed.kind, signers: feed.signers });
+  });
 }
 
 /** A record that names a package of a private namespace is for those who may read that namespace. */
@@ -116,24 +132,6 @@ export async function readable(records: Records, principal: Principal, all: read
   }
   return all.filter((osv) => packagesOf(osv).every((name) => open.get(name.split("/")[0] ?? "") === true));
 }
-
-/** What is filed, and what is in quarantine, each version by the digest of its index. */
-async function revocationEntries(records: Records, principal: Principal): Promise<Revocation[]> {
-  const filed = (await records.notices("revocation"))
-    .filter((row) => row.withdrawnAt === null)
-    .map((row) => JSON.parse(row.body) as Revocation);
-  const withheld = (await records.flaggedVersions(readerOf(principal)))
-    .filter((row) => row.state === "quarantined")
-    .map((row) => ({
-      kind: "digest" as const,
-      digest: row.digest as `sha256:${string}`,
-      reason: `${row.repository} ${row.version} is in quarantine${row.stateReason === null ? "" : `: ${line(row.stateReason)}`}`,
-    }));
-  return [...filed, ...withheld];
-}
-
-/** A reason in one line of a feed. */
-const line = (text: string): string => text.replaceAll(/\s+/g, " ").slice(0, 300);
 
 /** What concerns one version, or `undefined`: any of them. */
 export interface Concern {

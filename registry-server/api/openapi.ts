@@ -98,8 +98,8 @@ export function openApiDocument(): object {
           responses: { 200: ok("Filed.", shapes.filedRevocation), default: refused },
         },
       },
-      "/api/v1/revocations/filed/{id}": {
-        delete: {
+      "/api/v1/revocations/filed/{id}/withdraw": {
+        post: {
           summary: "Withdraw a revocation; it stays on record",
           parameters: path("id"),
           responses: { 200: ok("Withdrawn.", shapes.filedRevocation), default: refused },
@@ -119,7 +119,9 @@ export function openApiDocument(): object {
           requestBody: { required: true, content: json(shapes.advisory) },
           responses: { 200: ok("Filed.", shapes.advisory), default: refused },
         },
-        delete: {
+      },
+      "/api/v1/advisories/{id}/withdraw": {
+        post: {
           summary: "Withdraw an advisory; it stays, with the time",
           parameters: path("id"),
           responses: { 200: ok("Withdrawn.", shapes.advisory), default: refused },
@@ -133,7 +135,15 @@ export function openApiDocument(): object {
         post: {
           summary: "Serve a further feed (admins of all namespaces)",
           requestBody: { required: true, content: json(shapes.newFeed) },
-          responses: { 201: { description: "It is served once its first number is there." }, default: refused },
+          responses: { 201: ok("It is served once its first number is there.", shapes.feedSigners), default: refused },
+        },
+      },
+      "/api/v1/feeds/{id}/keys": {
+        put: {
+          summary: "Let other keys sign a feed, from its next number on (admins of all namespaces)",
+          parameters: path("id"),
+          requestBody: { required: true, content: json(shapes.feedKeys) },
+          responses: { 200: ok("From now on.", shapes.feedSigners), default: refused },
         },
       },
       "/api/v1/feeds/{id}": {
@@ -167,6 +177,12 @@ export function openApiDocument(): object {
           parameters: path("id"),
           requestBody: { required: true, content: json(shapes.mirrorRefresh) },
           responses: { 200: ok("What came, and what was refused.", shapes.mirrorRefreshed), default: refused },
+        },
+      },
+      "/api/v1/health": {
+        get: {
+          summary: "How the registry is: storage, database, disk, last care, versions (operators only)",
+          responses: { 200: ok("At this moment.", shapes.health), default: refused },
         },
       },
       "/api/v1/audit": {

@@ -46,6 +46,8 @@ export const newFeed = z.strictObject({
   kind: z.enum(["advisories", "revocations"]),
   keys: z.array(z.string().max(4096)).min(1).max(16).describe("public keys (PEM) that may sign it"),
 });
+export const feedKeys = z.strictObject({ keys: newFeed.shape.keys });
+export const feedSigners = z.object({ id: z.string(), kind: z.string(), signers: z.array(z.string()) });
 export const servedFeed = z.object({
   id: z.string(),
   kind: z.enum(["advisories", "revocations"]),
@@ -155,6 +157,27 @@ export const mirrorRefreshed = z.object({
   ),
   states: z.number().int().describe("versions whose yank or quarantine upstream was taken over"),
   problem: z.object({ code: z.string(), message: z.string() }).nullable(),
+});
+const chore = z
+  .object({ at: z.string(), outcome: z.looseObject({}) })
+  .nullable()
+  .describe("null: never");
+export const health = z.object({
+  at: z.string(),
+  problems: z.object({ database: z.string().nullable(), storage: z.string().nullable() }),
+  database: z.object({ kind: z.enum(["sqlite", "postgres"]), bytes: z.number(), schema: z.number().int() }),
+  storage: z.object({
+    kind: z.enum(["folder", "s3"]),
+    blobs: z.number().int(),
+    bytes: z.number(),
+    damaged: z.number().int(),
+    disk: z.object({ free: z.number(), total: z.number() }).nullable(),
+  }),
+  counts: z.object({ namespaces: z.number().int(), kernels: z.number().int(), versions: z.number().int() }),
+  waiting: z.number().int().describe("versions that wait for a review"),
+  last: z.object({ gc: chore, scrub: chore, fsck: chore, backup: chore }),
+  audit: z.object({ seq: z.number().int(), hash: z.string() }),
+  versions: z.object({ kernlock: z.string(), node: z.string() }),
 });
 export const audit = z.object({
   head: z.object({ seq: z.number().int(), hash: z.string() }),

@@ -51,7 +51,7 @@ ${
   feeds.length === 0
     ? html`<p class="empty">This registry serves none. <code>kernlock registry feed</code> sets one up.</p>`
     : html`<p class="hint">Numbered, signed by their makers and served as they came. A policy that names one refuses what it speaks against, and everything once it is too old.</p>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="feeds"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Table of feeds"><table>
 <thead><tr><th scope="col">Feed</th><th scope="col">Kind</th><th scope="col">Number</th><th scope="col">Issued</th><th scope="col">Signed by</th></tr></thead>
 <tbody>${feeds.map(
         (feed) => html`
@@ -78,7 +78,7 @@ function one(osv: Osv): Html {
     .slice(0, 20);
   const over = osv.withdrawn !== undefined;
   return html`<article class="advisory" id="${anchor(osv.id)}" aria-label="${osv.id}">
-<h3 class="section">${osv.id}${over ? html` <span class="same">withdrawn</span>` : null}</h3>
+<h3>${osv.id}${over ? html` <span class="same">withdrawn</span>` : null}</h3>
 ${osv.summary === undefined ? null : html`<p><b>${osv.summary}</b></p>`}
 ${details === undefined ? null : html`<p>${details}</p>`}
 <dl class="facts">

@@ -82,7 +82,7 @@ test("an auditor files an advisory about packages of its namespace, changes it a
   expect(await refusal(older)).toEqual([409, "DENIED", "KL_REGISTRY_NOTICE_OLDER"]);
   const newer = osv("AC-1", { modified: "2026-11-21T10:00:00Z", summary: "Worse" });
   expect((await send(at, "PUT", "/api/v1/advisories/AC-1", auditor, newer)).status).toBe(200);
-  const withdrawn = await json(send(at, "DELETE", "/api/v1/advisories/AC-1", auditor));
+  const withdrawn = await json(send(at, "POST", "/api/v1/advisories/AC-1/withdraw", auditor));
   expect(withdrawn).toMatchObject({ id: "AC-1", withdrawn: expect.any(String) });
   expect(await json(send(at, "GET", "/api/v1/advisories"))).toEqual([withdrawn]);
   const actions = (await at.registry.auditAfter(0, 100)).map(({ action }) => action);
@@ -117,8 +117,8 @@ test("who may not speak about a package files nothing about it, and takes over n
     affected: [{ package: { ecosystem: "Kernlock", name: "other/norm" } }],
   };
   expect((await send(at, "PUT", "/api/v1/advisories/AC-1", foreign, osv("AC-1", own))).status).toBe(403);
-  expect((await send(at, "DELETE", "/api/v1/advisories/AC-1", foreign)).status).toBe(403);
-  expect((await refusal(send(at, "DELETE", "/api/v1/advisories/NO-1", operator)))[2]).toBe(
+  expect((await send(at, "POST", "/api/v1/advisories/AC-1/withdraw", foreign)).status).toBe(403);
+  expect((await refusal(send(at, "POST", "/api/v1/advisories/NO-1/withdraw", operator)))[2]).toBe(
     "KL_REGISTRY_NOTICE_UNKNOWN",
   );
 });
@@ -169,7 +169,7 @@ test("revocations: what was filed and what is in quarantine is what the next num
     entry,
     { kind: "digest", digest: pack.digest, reason: "acme/norm 1.0.0 is in quarantine: a b" },
   ]);
-  await send(at, "DELETE", `${path}/${id}`, operator);
+  await send(at, "POST", `${path}/${id}/withdraw`, operator);
   expect(await json(send(at, "GET", "/api/v1/revocations/entries"))).toHaveLength(1);
   expect((await refusal(send(at, "POST", path, operator, { kind: "kernel", reason: "x" })))[2]).toBe(
     "KL_REGISTRY_ADVISORY_INVALID",

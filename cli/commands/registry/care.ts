@@ -2,10 +2,11 @@
 import { type Maintenance, openMaintenance, restore } from "@kernlock/registry-server";
 import type { Command } from "commander";
 import { command } from "../../command.ts";
+import { usage } from "../../errors.ts";
 import { bytesText, table } from "../../output.ts";
 import { type DataFlags, dataOptions, seconds, wholeNumber, withAdmin, withData } from "./data.ts";
 
-async function withMaintenance<T>(flags: DataFlags, use: (maintenance: Maintenance) => Promise<T>): Promise<T> {
+export async function withMaintenance<T>(flags: DataFlags, use: (maintenance: Maintenance) => Promise<T>): Promise<T> {
   const maintenance = await openMaintenance(dataOptions(flags));
   try {
     return await use(maintenance);
@@ -109,14 +110,27 @@ export function restoreCommand(): Command {
   );
 }
 
+interface AuditFlags {
+  readonly after: string;
+  readonly limit: string;
+  readonly actor?: string;
+  readonly action?: string;
+  readonly subject?: string;
+  readonly verify?: boolean;
+  readonly head?: boolean;
+}
+
 export function auditCommand(): Command {
-  return command<DataFlags & { after: string; limit: string; verify?: boolean; head?: boolean }>(
+  return command<DataFlags & AuditFlags>(
     "audit",
     "print the audit log, or check its chain",
     (target) =>
       withData(target)
         .option("--after <seq>", "begin behind this entry", "0")
         .option("--limit <n>", "at most this many", "100")
+        .option("--actor <text>", "only what was done by whose name begins so; newest first, like the next two")
+        .option("--action <text>", "only actions that begin so, e.g. version.")
+        .option("--subject <text>", "only what is about something that begins so, e.g. acme/norm")
         .option("--verify", "check every entry's hash; exit 1 where the chain is broken")
         .option("--head", "print only the number and hash of the newest entry"),
     async ({ output, options }) =>
@@ -135,10 +149,13 @@ export function auditCommand(): Command {
           output.result(head, () => `${head.seq} ${head.hash}\n`);
           return 0;
         }
-        const rows = await admin.auditAfter(
-          wholeNumber("--after", options.after),
-          wholeNumber("--limit", options.limit, 100_000),
-        );
+        const limit = wholeNumber("--limit", options.limit, 100_000);
+        const { actor = "", action = "", subject = "" } = options;
+        const filtered = actor + action + subject !== "";
+        if (filtered && options.after !== "0") usage("--after goes with none of --actor, --action and --subject.");
+        const rows = filtered
+          ? await admin.auditPage({ actor, action, subject }, 0, limit)
+          : await admin.auditAfter(wholeNumber("--after", options.after), limit);
         output.result(
           rows.map((row) => ({ ...row, details: JSON.parse(row.details) as unknown })),
           () => table(rows.map((row) => [String(row.seq), row.at, row.actor, row.action, row.subject, row.details])),

@@ -10,9 +10,21 @@ import { readText } from "./files.ts";
 const deletionOption = () =>
   new Option("--deletion <rule>", "whether artifacts may be deleted").choices(["never", "allowed"]);
 
+const reviewOption = () =>
+  new Option("--review <rule>", "whether a publish waits until somebody else approves it").choices([
+    "none",
+    "required",
+  ]);
+
 export function namespaceCommand(): Command {
   const create = command<
-    DataFlags & { policy?: string; private?: boolean; kind: NamespaceKind; deletion?: "never" | "allowed" }
+    DataFlags & {
+      policy?: string;
+      private?: boolean;
+      kind: NamespaceKind;
+      deletion?: "never" | "allowed";
+      review?: "none" | "required";
+    }
   >(
     "create <name>",
     "make a namespace; its policy says who may publish there",
@@ -25,7 +37,8 @@ export function namespaceCommand(): Command {
             .choices(["kernels", "artifacts"])
             .default("kernels"),
         )
-        .addOption(deletionOption()),
+        .addOption(deletionOption())
+        .addOption(reviewOption()),
     async ({ output, options, args }) => {
       const visibility: Visibility = options.private === true ? "private" : "public";
       if (options.kind === "kernels" && options.policy === undefined) usage("A namespace of kernels needs --policy.");
@@ -36,10 +49,11 @@ export function namespaceCommand(): Command {
           kind: options.kind,
           ...(options.policy === undefined ? {} : { policy: readText(options.policy) }),
           ...(options.deletion === undefined ? {} : { deletion: options.deletion }),
+          ...(options.review === undefined ? {} : { review: options.review }),
         }),
       );
       output.result(
-        { name: made.name, visibility: made.visibility, kind: made.kind, deletion: made.deletion },
+        { name: made.name, visibility: made.visibility, kind: made.kind, deletion: made.deletion, review: made.review },
         () => `namespace ${made.name} (${made.visibility}, ${made.kind})\n`,
       );
       return 0;
@@ -57,24 +71,28 @@ export function namespaceCommand(): Command {
       return 0;
     },
   );
-  const set = command<DataFlags & { visibility?: Visibility; deletion?: "never" | "allowed" }>(
+  const set = command<
+    DataFlags & { visibility?: Visibility; deletion?: "never" | "allowed"; review?: "none" | "required" }
+  >(
     "set <name>",
-    "change who may read a namespace, or whether its artifacts may be deleted",
+    "change who may read a namespace, whether its artifacts may be deleted, or whether publishes wait for a review",
     (target) =>
       withData(target)
         .addOption(new Option("--visibility <who>", "who may read").choices(["public", "private"]))
-        .addOption(deletionOption()),
+        .addOption(deletionOption())
+        .addOption(reviewOption()),
     async ({ output, options, args }) => {
       const made = await withAdmin(options, (admin) =>
         admin.updateNamespace({
           namespace: args[0] ?? "",
           ...(options.visibility === undefined ? {} : { visibility: options.visibility }),
           ...(options.deletion === undefined ? {} : { deletion: options.deletion }),
+          ...(options.review === undefined ? {} : { review: options.review }),
         }),
       );
       output.result(
-        { name: made.name, visibility: made.visibility, deletion: made.deletion },
-        () => `namespace ${made.name}: ${made.visibility}, deletion ${made.deletion}\n`,
+        { name: made.name, visibility: made.visibility, deletion: made.deletion, review: made.review },
+        () => `namespace ${made.name}: ${made.visibility}, deletion ${made.deletion}, review ${made.review}\n`,
       );
       return 0;
     },
@@ -82,11 +100,12 @@ export function namespaceCommand(): Command {
   const list = command<DataFlags>("list", "list namespaces", withData, async ({ output, options }) => {
     const all = await withAdmin(options, (admin) => admin.listNamespaces());
     output.result(
-      all.map(({ name, visibility, kind, deletion, createdAt }) => ({
+      all.map(({ name, visibility, kind, deletion, review, createdAt }) => ({
         name,
         visibility,
         kind,
         deletion,
+        review,
         created_at: createdAt,
       })),
       () => table(all.map(({ name, visibility, kind, createdAt }) => [name, visibility, kind, createdAt])),

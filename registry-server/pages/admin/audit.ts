@@ -28,8 +28,8 @@ export function auditBody(shown: {
     checked === undefined
       ? html`<a href="${address({ check: "1" })}">Check the whole chain</a>`
       : checked.broken === null
-        ? html`<span class="yes" role="status">The whole chain was checked just now, and is sound.</span>`
-        : html`<span class="no" role="status">The chain is broken at entry ${checked.broken}.</span>`
+        ? html`<span role="status">The whole chain was checked just now: <span class="yes">sound</span></span>`
+        : html`<span role="status">The whole chain was checked just now: <span class="no">broken at entry ${checked.broken}</span></span>`
   }</p>
 </section>
 <section aria-labelledby="entries">
@@ -44,7 +44,7 @@ export function auditBody(shown: {
 ${
   rows.length === 0
     ? html`<p class="empty">No entry fits. <a href="/admin/audit">All entries</a></p>`
-    : html`<div class="scroll" tabindex="0" role="region" aria-labelledby="entries"><table>
+    : html`<div class="scroll" tabindex="0" role="region" aria-label="Table of entries"><table>
 <thead><tr><th scope="col">Entry</th><th scope="col">When (UTC)</th><th scope="col">Who</th><th scope="col">Action</th><th scope="col">About</th><th scope="col">Details</th></tr></thead>
 <tbody>${rows.map(
         (row) => html`

@@ -18,7 +18,7 @@ export function healthBody(health: Health): Html {
   const full = disk === null ? 0 : 1 - disk.free / disk.total;
   return html`<section aria-labelledby="state">
 <h2 id="state" class="section">State</h2>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="state"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Table of parts"><table>
 <thead><tr><th scope="col">Part</th><th scope="col">State</th><th scope="col">Holds</th></tr></thead>
 <tbody>
 <tr><th scope="row">Database</th><td>${standing(problems.database)}</td><td>${database.kind === "sqlite" ? "SQLite" : "PostgreSQL"}, ${bytes(database.bytes)}, schema ${database.schema}</td></tr>
@@ -29,7 +29,7 @@ export function healthBody(health: Health): Html {
 </section>
 <section aria-labelledby="care">
 <h2 id="care" class="section">Care</h2>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="care"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Table of care"><table>
 <thead><tr><th scope="col">What</th><th scope="col">Last time</th><th scope="col">Outcome</th></tr></thead>
 <tbody>${chores.map((name) => {
     const last = health.last[name];
@@ -50,7 +50,7 @@ export function healthBody(health: Health): Html {
 <dt>Node</dt><dd>${versions.node}</dd>
 <dt>As of</dt><dd>${moment(health.at)} UTC</dd>
 </dl>
-<p class="hint"><code>kernlock registry health</code> and <a href="/api/v1/health">JSON</a> (for tokens) say the same.</p>
+<p class="hint more"><code>kernlock registry health</code> and <a href="/api/v1/health">JSON</a> (for tokens) say the same.</p>
 </section>`;
 }
 

@@ -33,7 +33,7 @@ export function quarantineBody(shown: {
 ${
   flagged.length === 0
     ? html`<p class="empty">Nothing is withheld.</p>`
-    : html`<div class="scroll" tabindex="0" role="region" aria-labelledby="flagged"><table>
+    : html`<div class="scroll" tabindex="0" role="region" aria-label="Table of versions"><table>
 <thead><tr><th scope="col">Version</th><th scope="col">State</th><th scope="col">Reason</th><th scope="col">Since</th>${field === undefined ? null : html`<th scope="col">Change</th>`}</tr></thead>
 <tbody>${flagged.map(
         (row) => html`

@@ -25,7 +25,7 @@ ${
     ? null
     : html`<section aria-labelledby="decided">
 <h2 id="decided" class="section">Decided</h2>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="decided"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Table of decisions"><table>
 <thead><tr><th scope="col">Version</th><th scope="col">Decision</th><th scope="col">When</th><th scope="col">By</th><th scope="col">Published by</th></tr></thead>
 <tbody>${decided.map(
         ({ row }) => html`
@@ -41,17 +41,18 @@ function waitingOne({ row, approvable }: Review, field: Html | undefined): Html 
   const named = html`<input type="hidden" name="name" value="${row.repository}"><input type="hidden" name="version" value="${row.version}">`;
   const what = html`<span class="hidden"> ${id}</span>`;
   return html`<article class="decision" aria-label="${id}">
-<h3 class="section">${link(row.repository, row.version, true)}</h3>
+<h3>${link(row.repository, row.version, true)}</h3>
 <p class="hint">Published by <code>${row.askedBy}</code> on ${moment(row.askedAt)}. <a href="/kernels/${row.repository}/${row.version}/provenance">Provenance</a> <a href="/kernels/${row.repository}/${row.version}/contents">Contents</a> <a href="/kernels/${row.repository}/versions">Versions</a></p>
 ${
   field === undefined
     ? html`<p class="hint">Sign in, or decide with <code>kernlock registry review</code>.</p>`
-    : html`${
+    : html`${approvable ? null : html`<p class="hint">You cannot approve this one: you published it, or do not decide for its namespace.</p>`}
+<div class="choices">${
         approvable
           ? html`<form action="/admin/reviews" method="post">${field}${named}<input type="hidden" name="decision" value="approve"><button class="button" type="submit">Approve${what}</button></form>`
-          : html`<p class="hint">You cannot approve this one: you published it, or do not decide for its namespace.</p>`
+          : null
       }
-<form class="fit" action="/admin/reviews" method="post">${field}${named}<input type="hidden" name="decision" value="reject"><label>Why not <input name="reason" required maxlength="1000"></label><button class="quiet" type="submit">Reject${what}</button></form>`
+<form class="reject" action="/admin/reviews" method="post">${field}${named}<input type="hidden" name="decision" value="reject"><label>Why not <input name="reason" required maxlength="1000"></label><button class="quiet" type="submit">Reject${what}</button></form></div>`
 }
 </article>`;
 }
