@@ -80,7 +80,7 @@ function binary(facts: BinaryFacts): Html {
   const host = facts.architectures.includes("x86_64");
   const libraries = facts.needed.length > 0 ? list(facts.needed) : host ? "none" : "–";
   const takes = host
-    ? `${counted(facts.imports, "function")}${facts.libc === null ? "" : `, glibc ${facts.libc}`}`
+    ? `${facts.imports === 0 ? "nothing" : counted(facts.imports, "function")}${facts.libc === null ? "" : `, glibc ${facts.libc}`}`
     : "–";
   return html`<tr><th scope="row"><code>${facts.path}</code></th><td>${list(facts.architectures)}</td><td>${libraries}</td><td>${facts.exports.length === 0 ? "–" : html`<code>${facts.exports.join(", ")}</code>`}</td><td>${takes}</td></tr>`;
 }

@@ -65,24 +65,25 @@ export function measuredSection(shown: Shown, policy: Policy, attestations: read
 
 function numerics(shown: Shown, policy: Policy, sources: readonly Source[]): Html {
   const series = seriesOf(sources);
-  const ops = distinct(sources.flatMap(({ said }) => said.measured.errors.map(({ op }) => op))).slice(0, mostRows);
-  const find = (source: Source, op: string) => source.said.measured.errors.find((one) => one.op === op);
+  const nameOf = naming(sources.map(({ said }) => said.measured.errors));
+  const ops = distinct(sources.flatMap(({ said }) => said.measured.errors.map(nameOf))).slice(0, mostRows);
+  const find = (source: Source, op: string) => source.said.measured.errors.find((one) => nameOf(one) === op);
   const rows: PlotRow[] = ops.map((op) => ({ label: op, values: sources.map((one) => find(one, op)?.worst) }));
   const worst = Math.max(...rows.flatMap(({ values }) => values.filter((value) => value !== undefined)));
   return html`<section aria-labelledby="numerics">
 <h2 id="numerics" class="section">Error against the reference</h2>
 <p class="hint">The largest difference from a double-precision reference over all cases of an op, as a share of the row’s length. Further left is closer.</p>
 ${legend(shown, policy, sources, series)}
+<div class="figure">
 ${dotPlot(
   {
     id: "errors",
     title: "Error against the reference, by op",
-    description: `${ops.length} ops, ${sources.length} measurements; the largest error is ${scientific(worst)}. The table below has every number.`,
+    description: `${ops.length} ops, ${sources.length} measurements; the largest error is ${scientific(worst)}. The table beside it has every number.`,
   },
   series,
   rows,
 )}
-<details${sources.length === 1 && ops.length <= 12 ? html` open` : null}><summary>The numbers</summary>
 ${table(
   "Errors by op",
   ["Op", ...series.map(heading)],
@@ -95,7 +96,7 @@ ${table(
         return html`<td class="number">${scientific(one.worst)} ${one.failed === 0 ? cases : html`<span class="no">${one.failed} of ${one.cases} failed</span>`}</td>`;
       })}</tr>`,
   ),
-)}</details>
+)}</div>
 </section>`;
 }
 
@@ -113,7 +114,9 @@ ${used.map((unit, i) => speed(unit, i, sources))}
 
 function speed(unit: (typeof units)[number], i: number, sources: readonly Source[]): Html {
   const series = seriesOf(sources);
-  const keyOf = ({ op, launch }: { op: string; launch: string }) => (launch === "" ? op : `${op}, ${launch}`);
+  const nameOf = naming(sources.map(({ said }) => said.measured.speeds));
+  const keyOf = (one: { op: string; launch: string }) =>
+    one.launch === "" ? nameOf(one) : `${nameOf(one)}, ${one.launch}`;
   const keys = distinct(
     sources.flatMap(({ said }) => said.measured.speeds.filter((one) => one.unit === unit).map(keyOf)),
   ).slice(0, mostRows);
@@ -124,18 +127,18 @@ function speed(unit: (typeof units)[number], i: number, sources: readonly Source
     values: sources.map((one) => find(one, key)?.value),
     ceilings: sources.map((one) => find(one, key)?.ceiling ?? null),
   }));
-  return html`<h3 class="section" id="speed-${i}">${unit}</h3>
+  return html`<h3 class="section unit" id="speed-${i}">${unit}</h3>
+<div class="figure">
 ${barPlot(
   {
     id: `speeds-${i}`,
     title: `Speed in ${unit}, by op and launch`,
-    description: `${keys.length} launches, ${sources.length} measurements. The table below has every number.`,
+    description: `${keys.length} launches, ${sources.length} measurements. The table beside it has every number.`,
   },
   series,
   rows,
   unit,
 )}
-<details${keys.length * sources.length <= 12 ? html` open` : null}><summary>The numbers</summary>
 ${table(
   `Speed in ${unit}`,
   ["Op and launch", ...series.map(heading)],
@@ -150,7 +153,7 @@ ${table(
         return html`<td class="number">${figureText(one.value)}${share}</td>`;
       })}</tr>`,
   ),
-)}</details>`;
+)}</div>`;
 }
 
 /** Who measured, on what, and when. */
@@ -167,6 +170,16 @@ function seriesOf(sources: readonly Source[]): Series[] {
     letter: String.fromCharCode(65 + s),
     label: `${about} on ${said.device ?? "an unnamed device"}`,
   }));
+}
+
+/** Ops go by their name alone, so that paths of several variants share a row; unless one of them has several paths. */
+function naming(lists: readonly (readonly { op: string; launch?: string }[])[]): (one: { op: string }) => string {
+  const base = (op: string) => op.split("/")[0]!;
+  const several = lists.some((list) => {
+    const paths = new Set(list.map(({ op }) => op));
+    return new Set([...paths].map(base)).size < paths.size;
+  });
+  return ({ op }) => (several ? op : base(op));
 }
 
 const heading = ({ letter, label }: Series) => html`<span title="${label}">${letter}</span>`;

@@ -29,7 +29,7 @@ export function membersBody(shown: MembersShown): Html {
 ${
   members.length === 0
     ? html`<p class="empty">Nobody has a role in ${namespace.name} alone.</p>`
-    : memberTable("Members", members, (one) =>
+    : memberTable("Table of members", members, (one) =>
         fields === undefined
           ? null
           : html`<form action="/namespaces/${namespace.name}/members/remove" method="post">${fields.remove}<input type="hidden" name="id" value="${one.id}"><button class="quiet" type="submit">Remove<span class="hidden"> ${nameOf(one)}</span></button></form>`,

@@ -26,26 +26,28 @@ export interface PlotText {
 }
 
 export const mostSeries = 6;
-const labelWidth = 212;
-const plotWidth = 380;
-const numberWidth = 118;
+/** Labels stand above their marks, so that a phone shows both. */
+const left = 12;
+const plotWidth = 384;
+const numberWidth = 112;
+const width = left + plotWidth + numberWidth;
 const head = 30;
+const labelHeight = 22;
 
 /** Small positive numbers on a logarithmic axis: the further left, the better. 0 stands at the left edge. */
 export function dotPlot(text: PlotText, series: readonly Series[], rows: readonly PlotRow[]): Html {
   const all = rows.flatMap(({ values }) => values.filter((value) => value !== undefined && value > 0)) as number[];
   const least = Math.floor(Math.log10(Math.min(...all, 1e-6)));
   const most = Math.max(Math.ceil(Math.log10(Math.max(...all, 1e-12))), least + 2);
-  const x = (value: number) =>
-    labelWidth + (value <= 0 ? 0 : ((Math.log10(value) - least) / (most - least)) * plotWidth);
+  const x = (value: number) => left + (value <= 0 ? 0 : ((Math.log10(value) - least) / (most - least)) * plotWidth);
   const lane = 16;
-  const rowHeight = Math.max(28, series.length * lane + 8);
+  const rowHeight = labelHeight + series.length * lane + 8;
   const height = head + rows.length * rowHeight + 6;
   const step = Math.ceil((most - least) / 6);
   const decades = Array.from({ length: Math.floor((most - least) / step) + 1 }, (_, i) => least + i * step);
   return figure(
     text,
-    labelWidth + plotWidth + numberWidth,
+    width,
     height,
     html`${decades.map(
       (
@@ -55,11 +57,11 @@ export function dotPlot(text: PlotText, series: readonly Series[], rows: readonl
     )}
 ${rows.map(({ label, values }, i) => {
   const top = head + i * rowHeight;
-  return html`${stripe(i, top, rowHeight)}<text x="10" y="${top + rowHeight / 2 + 5}">${short(label, 27)}</text>
+  return html`${stripe(i, top, rowHeight)}${rowLabel(label, top)}
 ${values.map((value, s) => {
   if (value === undefined) return null;
-  const y = top + rowHeight / 2 + (s - (values.length - 1) / 2) * lane;
-  return html`<g class="series${s + 1}">${marker(s, x(value), y)}<text class="value" x="${labelWidth + plotWidth + 12}" y="${y + 4}">${series.length > 1 ? `${series[s]!.letter} ` : null}${scientific(value)}</text></g>`;
+  const y = top + labelHeight + s * lane + lane / 2;
+  return html`<g class="series${s + 1}">${marker(s, x(value), y)}<text class="value" x="${left + plotWidth + 16}" y="${y + 4}">${series.length > 1 ? `${series[s]!.letter} ` : null}${scientific(value)}</text></g>`;
 })}`;
 })}`,
   );
@@ -70,12 +72,12 @@ export function barPlot(text: PlotText, series: readonly Series[], rows: readonl
   const numbers = rows.flatMap(({ values, ceilings }) => [...values, ...(ceilings ?? [])]);
   const most = nice(Math.max(...numbers.filter((n) => typeof n === "number")));
   const lane = 20;
-  const rowHeight = series.length * lane + 12;
+  const rowHeight = labelHeight + series.length * lane + 8;
   const height = head + rows.length * rowHeight + 6;
-  const x = (value: number) => labelWidth + (value / most) * plotWidth;
+  const x = (value: number) => left + (value / most) * plotWidth;
   return figure(
     text,
-    labelWidth + plotWidth + numberWidth,
+    width,
     height,
     html`${[0, 0.25, 0.5, 0.75, 1].map(
       (
@@ -83,20 +85,20 @@ export function barPlot(text: PlotText, series: readonly Series[], rows: readonl
       ) => html`<line class="grid" x1="${x(part * most)}" x2="${x(part * most)}" y1="${head - 6}" y2="${height - 4}"/>
 <text class="tick" x="${x(part * most)}" y="${head - 12}" text-anchor="middle">${figureText(part * most)}</text>`,
     )}
-<text class="tick" x="${labelWidth + plotWidth + 26}" y="${head - 12}">${unit}</text>
+<text class="tick" x="${width - 10}" y="${head - 12}" text-anchor="end">${unit}</text>
 ${rows.map(({ label, values, ceilings }, i) => {
   const top = head + i * rowHeight;
-  return html`${stripe(i, top, rowHeight)}<text x="10" y="${top + rowHeight / 2 + 5}">${short(label, 27)}</text>
+  return html`${stripe(i, top, rowHeight)}${rowLabel(label, top)}
 ${values.map((value, s) => {
   if (value === undefined) return null;
-  const y = top + 6 + s * lane;
+  const y = top + labelHeight + s * lane;
   const ceiling = ceilings?.[s] ?? null;
-  const end = Math.max(x(value), labelWidth + 2);
-  return html`<g class="series${s + 1}"><rect class="bar" x="${labelWidth}" y="${y + 2}" width="${round(end - labelWidth)}" height="${lane - 5}" rx="2"/>${
+  const end = Math.max(x(value), left + 2);
+  return html`<g class="series${s + 1}"><rect class="bar" x="${left}" y="${y + 2}" width="${round(end - left)}" height="${lane - 5}" rx="2"/>${
     ceiling === null
       ? null
       : html`<line class="ceiling" x1="${x(ceiling)}" x2="${x(ceiling)}" y1="${y}" y2="${y + lane - 1}"/>`
-  }<text class="value" x="${labelWidth + plotWidth + 12}" y="${y + lane - 7}">${series.length > 1 ? `${series[s]!.letter} ` : null}${figureText(value)}</text></g>`;
+  }<text class="value" x="${left + plotWidth + 16}" y="${y + lane - 6}">${series.length > 1 ? `${series[s]!.letter} ` : null}${figureText(value)}</text></g>`;
 })}`;
 })}`,
   );
@@ -109,20 +111,20 @@ export function gridPlot(
   columns: readonly string[],
   cell: (row: string, column: string) => { readonly passed: number; readonly all: number } | undefined,
 ): Html {
-  const [width, height] = [132, 40];
+  const [first, width, height] = [116, 132, 40];
   return figure(
     text,
-    labelWidth + columns.length * width,
+    first + columns.length * width,
     height * (rows.length + 1),
-    html`${columns.map((column, i) => html`<text x="${labelWidth + i * width + width / 2}" y="25" text-anchor="middle">${short(column, 16)}</text>`)}
+    html`${columns.map((column, i) => html`<text x="${first + i * width + width / 2}" y="25" text-anchor="middle">${short(column, 16)}</text>`)}
 ${rows.map(
   (row, j) =>
-    html`<text x="10" y="${(j + 1) * height + 25}">${short(row, 27)}</text>${columns.map((column, i) => {
+    html`<text x="${left}" y="${(j + 1) * height + 25}">${short(row, 14)}</text>${columns.map((column, i) => {
       const found = cell(row, column);
       if (found === undefined) return null;
       const good = found.passed === found.all;
-      const [left, top] = [labelWidth + i * width, (j + 1) * height];
-      return html`<g class="${good ? "good" : "bad"}"><rect x="${left + 3}" y="${top + 3}" width="${width - 6}" height="${height - 6}" rx="6"/><text x="${left + width / 2}" y="${top + 25}" text-anchor="middle">${good ? "✓" : "✗"} ${found.passed} of ${found.all}</text></g>`;
+      const [x, top] = [first + i * width, (j + 1) * height];
+      return html`<g class="${good ? "good" : "bad"}"><rect x="${x + 3}" y="${top + 3}" width="${width - 6}" height="${height - 6}" rx="6"/><text x="${x + width / 2}" y="${top + 25}" text-anchor="middle">${good ? "✓" : "✗"} ${found.passed} of ${found.all}</text></g>`;
     })}`,
 )}`,
   );
@@ -144,9 +146,11 @@ ${body}
 }
 
 function stripe(i: number, top: number, height: number): Html | null {
-  return i % 2 === 1
-    ? null
-    : html`<rect class="stripe" x="0" y="${top}" width="${labelWidth + plotWidth + numberWidth}" height="${height}"/>`;
+  return i % 2 === 1 ? null : html`<rect class="stripe" x="0" y="${top}" width="${width}" height="${height}"/>`;
+}
+
+function rowLabel(label: string, top: number): Html {
+  return html`<text class="label" x="${left}" y="${top + 17}">${short(label, 62)}</text>`;
 }
 
 function marker(s: number, x: number, y: number): Html {

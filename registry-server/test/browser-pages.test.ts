@@ -2,9 +2,9 @@
 import { existsSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { type Browser, chromium } from "playwright-core";
+import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { everyPage, showcase } from "./showcase.ts";
+import { everyPage, insidePages, password, showcase } from "./showcase.ts";
 
 const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
 const axePath = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
@@ -22,43 +22,59 @@ describe.skipIf(executablePath === undefined)("every page (needs chromium)", () 
   });
   afterAll(() => browser?.close());
 
-  test("has no axe violation, no complaint, nothing over the edge, no foreign request", {
-    timeout: 400_000,
-  }, async () => {
-    const at = await showcase();
-    const found: string[] = [];
-    for (const colorScheme of ["light", "dark"] as const) {
-      for (const width of [320, 1280]) {
-        // The page's own policy lets no script in; only the test's axe comes past it.
-        const context = await browser.newContext({ colorScheme, viewport: { width, height: 900 }, bypassCSP: true });
-        const page = await context.newPage();
-        const note = (text: string) => found.push(`${colorScheme} ${width} ${new URL(page.url()).pathname}: ${text}`);
-        page.on("console", (message) => {
-          if (!/status of 404/.test(message.text())) note(message.text());
-        });
-        page.on("request", (request) => {
-          if (!request.url().startsWith(at.origin)) note(`asks ${request.url()}`);
-        });
-        for (const [i, path] of everyPage.entries()) {
-          await page.goto(at.origin + path);
-          const wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
-          if (await page.evaluate<boolean>(wide)) note("runs over the edge");
-          if (pictures !== undefined) {
-            mkdirSync(pictures, { recursive: true });
-            const name = `${String(i).padStart(2, "0")}-${colorScheme}-${width}.png`;
-            await page.screenshot({ path: join(pictures, name), fullPage: true });
-          }
-          await page.addScriptTag({ path: axePath });
-          const violations = await page.evaluate<string[]>(
-            `axe.run().then(({ violations }) => violations.flatMap((v) => v.nodes.map((n) => v.id + " " + n.html.slice(0, 120))))`,
-          );
-          for (const violation of violations) note(violation);
+  test.each([
+    ["light", 320],
+    ["light", 1280],
+    ["dark", 320],
+    ["dark", 1280],
+  ] as const)(
+    "%s, %i px wide: no axe violation, no complaint, nothing over the edge, no foreign request",
+    {
+      timeout: 400_000,
+    },
+    async (colorScheme, width) => {
+      const at = await showcase();
+      const found: string[] = [];
+      // The page's own policy lets no script in; only the test's axe comes past it.
+      const context = await browser.newContext({ colorScheme, viewport: { width, height: 900 }, bypassCSP: true });
+      const page = await context.newPage();
+      const note = (text: string) => found.push(`${new URL(page.url()).pathname}: ${text}`);
+      page.on("console", (message) => {
+        if (!/status of 40[34]/.test(message.text())) note(message.text());
+      });
+      page.on("request", (request) => {
+        if (!request.url().startsWith(at.origin)) note(`asks ${request.url()}`);
+      });
+      const look = async (name: string) => {
+        const wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
+        if (await page.evaluate<boolean>(wide)) note("runs over the edge");
+        if (pictures !== undefined) {
+          mkdirSync(pictures, { recursive: true });
+          await page.screenshot({ path: join(pictures, `${name}-${colorScheme}-${width}.png`), fullPage: true });
         }
-        await context.close();
+        await page.addScriptTag({ path: axePath });
+        const violations = await page.evaluate<string[]>(
+          `axe.run().then(({ violations }) => violations.flatMap((v) => v.nodes.map((n) => v.id + " " + n.html.slice(0, 120))))`,
+        );
+        for (const violation of violations) note(violation);
+      };
+      for (const [i, path] of everyPage.entries()) {
+        await page.goto(at.origin + path);
+        await look(String(i).padStart(2, "0"));
       }
-    }
-    expect(found).toEqual([]);
-  });
+      await signIn(page, at.origin);
+      for (const [i, path] of insidePages.entries()) {
+        await page.goto(at.origin + path);
+        await look(`in-${String(i).padStart(2, "0")}`);
+      }
+      await page.goto(`${at.origin}/namespaces/acme/tokens`);
+      await page.getByLabel("Label").fill("laptop");
+      await page.getByRole("button", { name: "Make token" }).click();
+      await look("in-token");
+      await context.close();
+      expect(found).toEqual([]);
+    },
+  );
 
   test("works with JavaScript off: search, narrow, check a machine, compare", { timeout: 60_000 }, async () => {
     const at = await showcase();
@@ -80,3 +96,10 @@ describe.skipIf(executablePath === undefined)("every page (needs chromium)", () 
     await context.close();
   });
 });
+
+async function signIn(page: Page, origin: string): Promise<void> {
+  await page.goto(`${origin}/signin`);
+  await page.getByLabel("Account", { exact: true }).fill("ada");
+  await page.getByLabel("Password").fill(password);
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
+}

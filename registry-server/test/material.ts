@@ -122,12 +122,15 @@ export interface PackageOptions {
   readonly payload?: Buffer;
   readonly variants?: readonly string[];
   readonly change?: (variant: Variant) => Variant;
+  /** More files of every variant; `change` may leave some out. */
+  readonly extra?: readonly { path: string; kind: "sbom" | "license"; bytes: Buffer }[];
 }
 
 export function makePackage(options: PackageOptions = {}): TestPackage {
   const name = options.name ?? "acme/norm";
   const version = options.version ?? "1.0.0";
   const payload = options.payload ?? sharedObject();
+  const extra = options.extra ?? [];
   const card = Buffer.from(options.card ?? "# Norm\n\nA root mean square norm.\n");
   const variants = (options.variants ?? ["linux-x86_64-cpu-v3"]).map((key) => {
     const plain: Variant = {
@@ -140,9 +143,10 @@ export function makePackage(options: PackageOptions = {}): TestPackage {
       platform: { os: "linux", arch: "x86_64", libc: { family: "glibc", minimum: "2.17" } },
       backend: { kind: "cpu", level: key.endsWith("v4") ? "x86-64-v4" : "x86-64-v3" },
       files: [
-        { path: "README.md", kind: "card", digest: digestOf(card), size: card.byteLength },
-        { path: "norm.so", kind: "shared-object", digest: digestOf(payload), size: payload.byteLength },
-      ],
+        { path: "README.md", kind: "card" as const, digest: digestOf(card), size: card.byteLength },
+        { path: "norm.so", kind: "shared-object" as const, digest: digestOf(payload), size: payload.byteLength },
+        ...extra.map(({ path, kind, bytes }) => ({ path, kind, digest: digestOf(bytes), size: bytes.byteLength })),
+      ].sort((a, b) => (a.path < b.path ? -1 : 1)),
       ops: [
         {
           name: "copy_rows",
@@ -173,7 +177,7 @@ export function makePackage(options: PackageOptions = {}): TestPackage {
       manifest: { mediaType: mediaTypes.manifest, digest: digestOf(manifest), size: manifest.byteLength },
     })),
   });
-  const blobs = [payload, card, ...variants.map((v) => v.config)];
+  const blobs = [payload, card, ...extra.map(({ bytes }) => bytes), ...variants.map((v) => v.config)];
   return { name, version, index, digest: digestOf(index), variants, blobs, payload };
 }
 

@@ -15,6 +15,7 @@ import {
   type TestPackage,
   type TestRegistry,
 } from "./material.ts";
+import { startIssuer } from "./people.ts";
 
 export interface Showcase extends TestRegistry {
   readonly second: TestKey;
@@ -39,7 +40,30 @@ Sums are taken in f32, in an order that does not depend on the number of rows.
 `;
 
 export async function showcase(): Promise<Showcase> {
-  const at = await startRegistry();
+  const issuer = await startIssuer({ name: "Example SSO" });
+  const at = await startRegistry({ signIn: issuer.signIn });
+  const { addMember, createAccount } = at.registry;
+  await createAccount({ name: "ada", namespace: "*", role: "admin", password });
+  await createAccount({ name: "grace", namespace: "acme", role: "publisher" });
+  const member = { namespace: "acme", issuer: issuer.url };
+  await addMember({ ...member, role: "publisher", claims: { groups: "kernel-team" }, label: "Kernel team" });
+  await addMember({ ...member, role: "auditor", claims: { email: "bob@audits.example" } });
+  const week = new Date(Date.now() + 7 * 86_400_000);
+  await at.registry.createToken({
+    namespace: "acme",
+    role: "publisher",
+    label: "ci",
+    package: "acme/norm",
+    expiresAt: week,
+  });
+  await at.registry.addTrustedPublisher({
+    namespace: "acme",
+    package: "acme/norm",
+    kind: "github",
+    issuer: "https://token.actions.githubusercontent.com",
+    claims: { repository: "acme/norm", repository_id: "1234", repository_owner_id: "77", ref: "refs/heads/main" },
+    label: "release workflow",
+  });
   const second = newKey();
   const [pem] = [second.pem.trimEnd().replaceAll(/^/gm, "      ")];
   const policy = policyFor(at.key)
@@ -86,16 +110,55 @@ export async function showcase(): Promise<Showcase> {
     );
     return attach(at, at.write, newest, bytes, about, signer);
   };
-  const tested = (suite: string, device: string, result: string, variant: number) =>
-    say(testType, { result, kernlock: { suite, device, issued: "2026-11-20T10:00:00Z" } }, at.key, variant);
-  await tested("numerics", "Xeon 8481C", "PASSED", 0);
-  await tested("numerics", "H100", "PASSED", 2);
+  const tested = (suite: string, device: string, result: string, variant: number, measured?: object) =>
+    say(testType, { result, measured, kernlock: { suite, device, issued: "2026-11-20T10:00:00Z" } }, at.key, variant);
+  await tested("numerics", "Xeon 8481C", "PASSED", 0, { driver: null, errors: errorsOf("cpp", 1) });
+  await tested("numerics", "H100", "PASSED", 2, { driver: "580.65.06 (CUDA 13.0)", errors: errorsOf("cuda", 9000) });
   await tested("numerics", "H200", "PASSED", 2);
-  await tested("speed", "H100", "FAILED", 2);
+  await tested("speed", "H100", "FAILED", 2, { driver: "580.65.06 (CUDA 13.0)", speeds: speedsOf(1, 3012) });
+  await tested("speed", "A100", "PASSED", 1, { driver: "575.57.08 (CUDA 12.9)", speeds: speedsOf(0.52, 1710) });
   const audit = { kind: "full", criteria: ["reviewed"], result: "pass", kernlock: { issued: "2026-11-21T10:00:00Z" } };
   await say(auditType, audit, second);
   await say(auditType, { ...audit, result: "violation" }, newKey());
   return { ...at, second, newest, admin };
+}
+
+const bill = {
+  bomFormat: "CycloneDX",
+  specVersion: "1.6",
+  version: 1,
+  components: [
+    { type: "file", name: "norm.so", licenses: [{ expression: "Apache-2.0" }] },
+    {
+      type: "library",
+      name: "triton",
+      version: "3.4.0",
+      purl: "pkg:pypi/triton@3.4.0",
+      licenses: [{ license: { id: "MIT" } }],
+      hashes: [{ alg: "SHA-256", content: "5b1c6f0d".repeat(8) }],
+    },
+    {
+      type: "library",
+      name: "libm.so.6",
+      scope: "required",
+      properties: [{ name: "dev.kernlock.provided-by", value: "system" }],
+    },
+  ],
+};
+const papers = [
+  { path: "LICENSE", kind: "license", bytes: Buffer.from("Apache License\nVersion 2.0, January 2004\n") },
+  { path: "sbom.cdx.json", kind: "sbom", bytes: Buffer.from(JSON.stringify(bill)) },
+] as const;
+
+/** Host code that takes something from libm. */
+function withMath(): Buffer {
+  return compile(
+    `extern "C" float cosf(float); extern "C" float sqrtf(float); extern "C" void *memcpy(void *, const void *, unsigned long);
+static float f(float x) { return cosf(x) + sqrtf(x); }
+static float (*volatile kept)(float) = f; static void *(*volatile copy)(void *, const void *, unsigned long) = memcpy;
+extern "C" __attribute__((visibility("default"))) const void *kl_get_api(unsigned n) { return kept(n) > 1 ? (const void *)copy : 0; }`,
+    ["-Wl,--no-as-needed", "-lm", "-lc"],
+  );
 }
 
 const cpu4 = "linux-x86_64-cpu-v4";
@@ -110,17 +173,20 @@ function cudaToo(version: string, description: string): TestPackage {
     const image = images[variant.variant];
     if (image === undefined) return variant;
     const { architectures, tested, file } = image;
-    const [readme, library] = variant.files;
+    const { path, kind } = variant.files.find((one) => one.kind === "shared-object")!;
+    const others = variant.files.filter((one) => one.kind !== "shared-object");
     return {
       ...variant,
       tested,
       backend: { kind: "cuda", architectures, ptx: [], driver: "12.4" },
-      files: [readme!, { ...library!, digest: digestOf(file), size: file.byteLength }],
+      files: [...others, { path, kind, digest: digestOf(file), size: file.byteLength }].sort((a, b) =>
+        a.path < b.path ? -1 : 1,
+      ),
       ops: variant.ops.map((op) => ({ ...op, path: "cuda", mode: "bf16" })),
     };
   };
   const variants = ["linux-x86_64-cpu-v3", ...Object.keys(images)];
-  const pack = makePackage({ version, description, card, variants, change });
+  const pack = makePackage({ version, description, card, variants, change, extra: papers, payload: withMath() });
   return { ...pack, blobs: [...pack.blobs, ...Object.values(images).map((image) => image.file)] };
 }
 
@@ -130,6 +196,36 @@ function withCubin(cubin: Buffer): Buffer {
 extern "C" __attribute__((visibility("default"))) const void *kl_get_api(unsigned) { return image; }`);
 }
 
+function errorsOf(path: string, scale: number) {
+  return [
+    { op: `rmsnorm/${path}`, cases: 24, failed: 0, worst: 1.4e-7 * scale },
+    { op: `rmsnorm_residual/${path}`, cases: 24, failed: 0, worst: 2.9e-7 * scale },
+    { op: `norm_router/${path}`, cases: 12, failed: 0, worst: 4.4e-7 * scale },
+    { op: `copy_rows/${path}`, cases: 8, failed: 0, worst: 0 },
+  ];
+}
+
+function speedsOf(share: number, ceiling: number) {
+  const at = (op: string, launch: string, value: number) => ({
+    ...{ op, launch, unit: "GB/s", value: Math.round(value * share * 10) / 10, ceiling },
+  });
+  return [
+    at("rmsnorm/cuda", "1 row", 61.3),
+    at("rmsnorm/cuda", "64 rows", 1480.9),
+    at("rmsnorm/cuda", "2048 rows", 2655.1),
+    at("rmsnorm_residual/cuda", "1 row", 80.4),
+    at("rmsnorm_residual/cuda", "64 rows", 1702.2),
+    at("rmsnorm_residual/cuda", "2048 rows", 2790.8),
+    { op: "whole model", launch: "decode, batch 8", unit: "tokens/s", value: 1540 * share },
+  ];
+}
+
+/** Of the account `ada`, an admin of all namespaces. */
+export const password = "correct horse battery staple";
+
+/** Pages for who is signed in. */
+export const insidePages: readonly string[] = ["/", "/namespaces/acme/members", "/namespaces/acme/tokens"];
+
 /** Every kind of page, as paths. */
 export const everyPage: readonly string[] = [
   "/",
@@ -137,7 +233,12 @@ export const everyPage: readonly string[] = [
   "/?backend=cuda&architecture=sm_90a",
   "/?q=norm&mode=q8",
   "/?q=nothing-of-this",
+  "/namespaces",
   "/namespaces/acme",
+  "/namespaces/acme/policy",
+  "/signin",
+  "/signin/setup",
+  "/signin/callback?state=x",
   "/kernels/acme/norm",
   "/kernels/acme/norm?cpu=x86-64-v3&gpu=9.0&driver=12.8",
   "/kernels/acme/norm/1.0.0",
