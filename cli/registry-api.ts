@@ -6,17 +6,34 @@ import { type RegistryFlags, readText, registryToken } from "./registry-access.t
 const maxBytes = 8 << 20;
 
 /** GET of the registry's JSON API, parsed and checked. */
-export async function apiGet<T>(origin: string, path: string, shape: z.ZodType<T>, flags: RegistryFlags): Promise<T> {
+export function apiGet<T>(origin: string, path: string, shape: z.ZodType<T>, flags: RegistryFlags): Promise<T> {
+  return apiSend(origin, "GET", path, undefined, shape, flags);
+}
+
+/** The same for what changes something; bytes are sent as they are, everything else as JSON. */
+export async function apiSend<T>(
+  origin: string,
+  method: "GET" | "POST" | "PUT",
+  path: string,
+  content: unknown,
+  shape: z.ZodType<T>,
+  flags: RegistryFlags,
+): Promise<T> {
   const http = new HttpClient({
     origin,
     token: registryToken(flags, origin),
     ca: flags.ca === undefined ? undefined : readText(flags.ca),
+    ...(flags.timeoutMs === undefined ? {} : { timeoutMs: flags.timeoutMs }),
   });
   try {
-    const answer = await http.send("GET", path, { headers: { accept: "application/json" } });
-    const body = await readLimited(answer.body);
-    const json = parseStrictJson(body, { what: "the registry's answer" });
-    if (answer.status !== 200) refuse(answer.status, json);
+    const body =
+      content === undefined || content instanceof Uint8Array ? content : Buffer.from(JSON.stringify(content));
+    const answer = await http.send(method, path, {
+      headers: { accept: "application/json", ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      ...(body === undefined ? {} : { body }),
+    });
+    const json = parseStrictJson(await readLimited(answer.body), { what: "the registry's answer" });
+    if (answer.status !== 200 && answer.status !== 201) refuse(answer.status, json);
     const parsed = shape.safeParse(json);
     return parsed.success
       ? parsed.data
