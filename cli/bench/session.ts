@@ -24,9 +24,16 @@ export interface Session extends Disposable {
   ): Promise<Engine>;
 }
 
-export async function openSession(flags: ProjectOptions & PlanFlags, output: Output): Promise<Session> {
+/** `mark` hears when a part is done. */
+export async function openSession(
+  flags: ProjectOptions & PlanFlags,
+  output: Output,
+  mark: (part: string) => void = () => {},
+): Promise<Session> {
   const machine = readMachineFacts();
+  mark("look at the machine");
   const locked = await readLocked(findProject(flags));
+  mark("read lock and policy");
   const { facts } = locked;
   const asked = planRequest(
     flags,

@@ -63,12 +63,20 @@ export async function startHostEngine(
   mark("staging memory");
   if (loading.reserve) device.reserve(plan.memory.total + roundingRoom(model));
   mark("reservation");
+  const beside: { name: string; ms: number }[] = [];
+  const timed = async <T>(name: string, work: Promise<T>): Promise<T> => {
+    const begin = performance.now();
+    const result = await work;
+    if (name !== "weights") beside.push({ name: `(beside the weights: ${name})`, ms: performance.now() - begin });
+    return result;
+  };
   const [weights, language, opened] = await Promise.all([
-    loadWeights({ model, plan, device, ops, placing, onProgress }),
-    openLanguage(model, templates),
-    driver,
+    timed("weights", loadWeights({ model, plan, device, ops, placing, onProgress })),
+    timed("tokenizer", openLanguage(model, templates)),
+    timed("driver's digest", driver),
   ]);
-  mark("weights, tokenizer, driver's digest");
+  mark("weights");
+  timeline.push(...beside);
   const buffers = allocateBuffers(device, facts, plan);
   const stepper = createStepper({ device, plan, model: facts, config: model.config, ops, weights, buffers });
   const scheduler = createScheduler<Job>(facts, plan, plan.pages);

@@ -1,6 +1,6 @@
 import { arenaPages, type ModelFacts, pageTokens } from "@kernlock/policies/compatibility";
 import { describe, expect, test } from "vitest";
-import { createScheduler, isDone, nextStep, type Part, retire, type Sequence } from "../host/scheduler.ts";
+import { createScheduler, following, isDone, nextStep, type Part, retire, type Sequence } from "../host/scheduler.ts";
 
 const model = { layers: ["sliding", "full"], slidingWindow: 100 } as unknown as ModelFacts;
 const limitsOf = (over: Partial<Limits> = {}): Limits => ({
@@ -166,5 +166,106 @@ describe("pages", () => {
     it.waiting.push(sequence(10, 1));
     expect(it.arenas.sliding.pages).toBe(0);
     expect(nextStep(it)).toHaveLength(1);
+  });
+});
+
+describe("the step after one that is at work", () => {
+  const nobody = (): boolean => false;
+  const decoding = (...left: number[]) => {
+    const it = scheduler();
+    it.waiting.push(...left.map((count) => sequence(3, count)));
+    advance(nextStep(it));
+    return { it, parts: nextStep(it) };
+  };
+
+  test("is the same sequences, a token further, with pages for it", () => {
+    const { it, parts } = decoding(100, 100);
+    expect(parts.map(({ start, count }) => [start, count])).toEqual([
+      [3, 1],
+      [3, 1],
+    ]);
+    let at: Part[] | null = parts;
+    for (let step = 4; step < 80; step++) {
+      const next: Part[] | null = following(it, at!, nobody);
+      advance(at!);
+      expect(next!.map(({ start, count, rows }) => [start, count, rows])).toEqual([
+        [step, 1, 1],
+        [step, 1, 1],
+      ]);
+      for (const { sequence: one } of next!) {
+        const { full, sliding } = one.tables!;
+        expect([full.pages.length, sliding.pages.length].map((pages) => pages * pageTokens > step)).toEqual([
+          true,
+          true,
+        ]);
+      }
+      at = next;
+    }
+  });
+
+  test("is none where one ends, has ended, is given up, enters, reads a prompt or wants its logits", () => {
+    const last = decoding(5, 2);
+    expect(following(last.it, last.parts, nobody)).toBeNull();
+    const stopped = decoding(5, 5);
+    stopped.parts[1]!.sequence.finish = "stop";
+    expect(following(stopped.it, stopped.parts, nobody)).toBeNull();
+    const given = decoding(5, 5);
+    expect(following(given.it, given.parts, (one) => one === given.parts[0]!.sequence)).toBeNull();
+    const entering = decoding(5, 5);
+    entering.it.waiting.push(sequence(3, 3));
+    expect(following(entering.it, entering.parts, nobody)).toBeNull();
+    // One that waits and may not enter keeps nobody waiting.
+    entering.it.arenas.full.reserved = entering.it.arenas.full.pages;
+    expect(following(entering.it, entering.parts, nobody)).not.toBeNull();
+    const prompt = scheduler();
+    prompt.waiting.push(sequence(10, 5));
+    expect(following(prompt, nextStep(prompt), nobody)).toBeNull();
+    const logits = scheduler();
+    logits.waiting.push(sequence(1, 5, true));
+    expect(following(logits, nextStep(logits), nobody)).toBeNull();
+  });
+
+  test("under random load with stops, every step has its pages, and all come back", () => {
+    let state = 99;
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    const it = scheduler(limitsOf({ maxContext: 700, maxSequences: 5, maxBatchTokens: 48 }));
+    let toCome = 50;
+    let handedOver = 0;
+    let step: Part[] | null = null;
+    while (toCome > 0 || it.waiting.length + it.running.length > 0) {
+      if (toCome > 0 && random(20) === 0) {
+        const prompt = 1 + random(300);
+        it.waiting.push(sequence(prompt, random(200), random(6) === 0));
+        toCome--;
+      }
+      if (step === null) {
+        retire(it, isDone);
+        const parts = nextStep(it);
+        if (parts.length === 0) continue;
+        step = parts;
+      }
+      const next: Part[] | null = following(it, step, nobody);
+      if (next !== null) handedOver++;
+      advance(step);
+      for (const { sequence: one } of step) if (one.finish === null && random(60) === 0) one.finish = "stop";
+      for (const kind of ["full", "sliding"] as const) {
+        const held = it.running.flatMap((one) => one.tables![kind].pages.filter((page) => page >= 0));
+        expect(new Set(held).size).toBe(held.length);
+        expect(held.length + it.arenas[kind].free.length).toBe(it.arenas[kind].pages);
+        for (const { sequence: one, start, count } of next ?? []) {
+          const oldest = kind === "full" ? 0 : Math.max(0, start - (model.slidingWindow - 1));
+          const first = Math.floor(oldest / pageTokens);
+          const needed = one.tables![kind].pages.slice(first);
+          expect((needed.length + first) * pageTokens).toBeGreaterThanOrEqual(start + count);
+          expect(needed.every((page) => page >= 0)).toBe(true);
+        }
+      }
+      step = next;
+    }
+    expect(handedOver).toBeGreaterThan(200);
+    for (const arena of Object.values(it.arenas)) expect([arena.free.length, arena.reserved]).toEqual([arena.pages, 0]);
   });
 });

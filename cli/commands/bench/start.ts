@@ -26,15 +26,15 @@ export function benchStartCommand(): ReturnType<typeof command> {
       const model = await benchModel(options, "gpt-oss-20b");
       mark("model's folder");
       try {
-        using session = await openSession(options, output);
-        mark("machine, lock, policy; verify, judge and seal");
+        using session = await openSession(options, output, mark);
+        mark("verify, judge and seal kernels");
         const limits = {
           maxContext: session.asked.maxContext ?? 1024,
           maxSequences: session.asked.maxSequences ?? 1,
         };
         await using engine = await session.start(model, limits);
         const started = performance.now() - since;
-        const hosted = engine.timeline.reduce((sum, { ms }) => sum + ms, 0);
+        const hosted = engine.timeline.filter(({ name }) => !name.startsWith("(")).reduce((sum, { ms }) => sum + ms, 0);
         timeline.push({ name: "plan; start and confine the host", ms: Math.max(0, started - hosted) });
         timeline.push(...engine.timeline);
         since += started;

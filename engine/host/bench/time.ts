@@ -49,7 +49,7 @@ interface Budget {
 
 export const budgetOf = (device: Device, quick: boolean): Budget =>
   device.kind === "cuda"
-    ? { ms: quick ? 30 : 150, touch: 512 << 20, room: 8 * 2 ** 30 }
+    ? { ms: quick ? 30 : 150, touch: 512 << 20, room: 4 * 2 ** 30 }
     : { ms: quick ? 60 : 500, touch: quick ? 32 << 20 : 256 << 20, room: 1 << 30 };
 
 /** @throws KL_MEMORY_ALLOCATE, KL_OP_FAILED, KL_DEVICE_FAULT, KL_LAUNCH_SIZE */
