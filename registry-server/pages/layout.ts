@@ -69,7 +69,7 @@ ${main}
 
 export function searchForm(query: string, kind: "compact" | "large"): Html {
   return html`<form class="search ${kind}" action="/" method="get" role="search">
-<input type="search" name="q" value="${query}" maxlength="200" aria-label="Search kernels" placeholder="Search kernels and ops" autocomplete="off" spellcheck="false">
+<input type="search" name="q" value="${query}" maxlength="200" aria-label="Search kernels" placeholder="Kernels and ops" autocomplete="off" spellcheck="false">
 <button type="submit">Search</button>
 </form>`;
 }
