@@ -1,6 +1,9 @@
-/** Exceptions and break-glass orders that are kept for a namespace. The judgement says whether one counts. */
+/**
+ * Signed documents that are kept for a namespace: exceptions, break-glass orders, approvals of its policy. Each proves
+ * itself; the judgement says whether one counts.
+ */
 import { type Digest, digestOf, fail } from "@kernlock/kernels/format";
-import { breakGlassType, describeBundle, exceptionType } from "@kernlock/policies/trust";
+import { approvalType, breakGlassType, describeBundle, exceptionType } from "@kernlock/policies/trust";
 import type { Records } from "../store/records.ts";
 
 const maxBytes = 1 << 20;
@@ -8,8 +11,8 @@ const most = 1000;
 
 export interface KeptException {
   readonly digest: Digest;
-  readonly kind: "exception" | "break-glass";
-  /** The index of the version that it is about. */
+  readonly kind: "exception" | "break-glass" | "approval";
+  /** The index of the version that it is about, or the policy. */
   readonly subject: string;
   readonly addedAt: string;
 }
@@ -22,10 +25,10 @@ export async function keepException(
   const { namespace, bundle, actor } = what;
   const read = describe(bundle);
   if (read === undefined || bundle.byteLength > maxBytes) {
-    return refuse("This is no bundle over an exception or a break-glass order.");
+    return refuse("This is no bundle over an exception, a break-glass order or an approval of a policy.");
   }
   const kept = await records.exceptions(namespace);
-  if (kept.length >= most) refuse(`${most} exceptions are kept for "${namespace}".`);
+  if (kept.length >= most) refuse(`${most} documents are kept for "${namespace}".`);
   const digest = digestOf(bundle);
   const addedAt = now().toISOString();
   const audit = { at: addedAt, actor, action: "exception.keep", subject: namespace, details: { digest, ...read } };
@@ -40,9 +43,24 @@ export async function keptExceptions(records: Records, namespace: string): Promi
   });
 }
 
+/** What was kept, apart: what waives something, and what vouches for the policy. */
+export async function signedDocuments(
+  records: Records,
+  namespace: string,
+): Promise<{ exceptions: Uint8Array[]; approvals: Uint8Array[] }> {
+  const kept = (await records.exceptions(namespace)).map(({ bundle }) => bundle);
+  const isApproval = (bundle: Uint8Array) => describe(bundle)?.kind === "approval";
+  return { exceptions: kept.filter((bundle) => !isApproval(bundle)), approvals: kept.filter(isApproval) };
+}
+
 function describe(bundle: Uint8Array): Pick<KeptException, "kind" | "subject"> | undefined {
   const said = describeBundle(bundle);
-  const kind = { [exceptionType]: "exception", [breakGlassType]: "break-glass" }[said?.predicateType ?? ""];
+  const kinds: Readonly<Record<string, string>> = {
+    [exceptionType]: "exception",
+    [breakGlassType]: "break-glass",
+    [approvalType]: "approval",
+  };
+  const kind = kinds[said?.predicateType ?? ""];
   const [subject, ...others] = said?.subjects ?? [];
   if (kind === undefined || subject === undefined || others.length > 0) return undefined;
   return { kind: kind as KeptException["kind"], subject };

@@ -2,9 +2,10 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fail } from "@kernlock/kernels/format";
-import { narrow, type Policy, parsePolicy, withDocuments } from "@kernlock/policies/trust";
+import { checkApproval, narrow, type Policy, parsePolicy, withDocuments } from "@kernlock/policies/trust";
 import type { Namespace } from "../admin.ts";
 import type { FeedDocument, Records } from "../store/records.ts";
+import { signedDocuments } from "./exceptions.ts";
 
 /** The operator's policy: over all namespaces. Its feeds and exceptions are kept under this name. */
 export const operatorNamespace = "*";
@@ -26,9 +27,16 @@ export interface Judges {
 const maxExceptions = 1000;
 const maxExceptionBytes = 1 << 20;
 
-/** Throws KL_REGISTRY_NAMESPACE_UNKNOWN, and what the policy's parser throws. */
+/**
+ * Throws KL_REGISTRY_NAMESPACE_UNKNOWN, what the policy's parser throws, and KL_POLICY_APPROVAL where the policy, or the
+ * operator's, demands signatures of it that are not kept.
+ */
 export async function readJudges(
-  { records, operator }: { readonly records: Records; readonly operator: OperatorPolicy | undefined },
+  {
+    records,
+    operator,
+    now,
+  }: { readonly records: Records; readonly operator: OperatorPolicy | undefined; readonly now: () => Date },
   namespace: string,
 ): Promise<Judges> {
   // First, so that whatever changes while we read is noticed at the commit.
@@ -39,8 +47,11 @@ export async function readJudges(
       remedy: "Create it with `kernlock registry namespace`.",
     });
   }
-  const exceptions = (await records.exceptions(namespace)).map(({ bundle }) => bundle);
-  const own = await withFeeds(records, parsePolicy(owner.policy), namespace, exceptions);
+  const { exceptions, approvals: bundles } = await signedDocuments(records, namespace);
+  const policy = parsePolicy(owner.policy);
+  checkApproval({ policy, bundles, judge: policy, now: now() });
+  if (operator !== undefined) checkApproval({ policy, bundles, judge: operator.policy, now: now() });
+  const own = await withFeeds(records, policy, namespace, exceptions);
   const { review } = owner;
   if (operator === undefined) return { policy: own, review, stamp };
   // An exception proves itself; under the operator's policy it counts only where that names who signed it.

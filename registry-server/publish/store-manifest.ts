@@ -85,14 +85,16 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
   const isBundle = artifactType === mediaTypes.bundle;
   const attached = isBundle && put.owner.kind === "kernels" ? await readAttached(context, put.bytes) : undefined;
   // A bundle that speaks about something published is public with its arrival; everything else waits for a version.
-  const aboutPublished = subject !== null && (await records.manifest(repository, subject))?.visible === 1;
+  const about = subject === null ? undefined : await records.manifest(repository, subject);
+  const aboutPublished = about?.visible === 1;
   // An audit of what waits for its review is there in time to be judged with it.
   const aboutStaged = isBundle && subject !== null && (await records.isStaged(repository, subject));
   const attests = isBundle && (aboutPublished || aboutStaged);
   // Or anybody who may attach could make any blob of the repository public, or fill the place of statements.
-  if (attests && attached !== undefined && !attached.includes(subject)) {
+  const onBundle = attached !== undefined && about?.artifactType === mediaTypes.bundle;
+  if (onBundle || (attests && subject !== null && attached?.includes(subject) === false)) {
     fail("KL_REGISTRY_BUNDLE_SUBJECT", "The bundle is no statement about the manifest that it is attached to.", {
-      remedy: "Attach it to what it is about.",
+      remedy: "Attach it to the version or the variant that it is about.",
       details: { subject, about: attached },
     });
   }

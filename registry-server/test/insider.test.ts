@@ -119,7 +119,18 @@ test("what is attached is a statement about what it is attached to: no blob beco
   expect(await refusal(put(secret))).toEqual(refused);
   expect(await refusal(put(await createBundle(audit(makePackage({ version: "9.9.9" })), key)))).toEqual(refused);
   expect((await fetch(`${at.origin}/v2/acme/norm/blobs/${digestOf(secret)}`)).status).toBe(401);
-  expect((await put(await createBundle(audit(pack), key))).status).toBe(201);
+  const good = await createBundle(audit(pack), key);
+  expect((await put(good)).status).toBe(201);
+
+  // Bundles about bundles would never end.
+  const subject = referrer(pack, good);
+  const text = Buffer.from(audit(pack)).toString("utf8").replace(pack.digest.slice(7), digestOf(subject).slice(7));
+  const second = await createBundle(Buffer.from(text), key);
+  await putBlob(at, token, "acme/norm", second);
+  const descriptor = { mediaType: mediaTypes.manifest, digest: digestOf(subject), size: subject.byteLength };
+  const onTop = bundleManifest({ bundle: second, predicateType: auditType, subject: descriptor });
+  const attempt = putManifest(at, token, "acme/norm", digestOf(onTop), onTop, mediaTypes.manifest);
+  expect(await refusal(attempt)).toEqual(refused);
 });
 
 test("one token cannot fill the place of everybody's statements", async () => {

@@ -7,10 +7,13 @@ import { join } from "node:path";
 import { canonicalJson, type Digest, digestOf } from "@kernlock/kernels/format";
 import {
   advisoriesType,
+  approvalSubject,
+  approvalType,
   auditType,
   createBundle,
   exceptionType,
   feedSubject,
+  policyDigest,
   revocationsType,
 } from "@kernlock/policies/trust";
 import { expect, onTestFinished, test } from "vitest";
@@ -351,6 +354,40 @@ test("a dated exception lets one version in, and says so where the version is sh
   const next = makePackage({ version: "1.0.1" });
   await pushAll(at, next);
   expect(await refusal(putTag(at, next))).toEqual([403, "DENIED", "KL_VERDICT_AUDIT_MISSING"]);
+});
+
+test("a policy that has to be signed lets nothing in until it is", async () => {
+  const [key, security, officer] = [newKey(), newKey(), newKey()];
+  const demand = "approval: { by: [security, officer], atLeast: 2, maxDays: 30 }\n";
+  const at = await startRegistry({ policy: policyWith(key, { security, officer }, demand) });
+  const policy = policyFor(key);
+  await at.registry.setPolicy({ namespace: "acme", policy });
+  const pack = makePackage();
+  await pushAll({ ...at, key }, pack);
+  const approve = async (by: TestKey, text = policy, days = 0) => {
+    const issued = new Date(Date.now() - days * dayMs).toISOString();
+    const bytes = statement(approvalSubject, policyDigest(text), approvalType, { issued });
+    return at.registry.keepException({ namespace: "acme", bundle: await createBundle(bytes, by) });
+  };
+  const refused = [403, "DENIED", "KL_POLICY_APPROVAL"];
+  expect(await refusal(putTag(at, pack))).toEqual(refused);
+  expect(await approve(security)).toMatchObject({ kind: "approval", subject: policyDigest(policy) });
+  for (const of of [
+    () => approve(security),
+    () => approve(key),
+    () => approve(officer, "x"),
+    () => approve(officer, policy, 31),
+  ]) {
+    await of();
+    expect(await refusal(putTag(at, pack))).toEqual(refused);
+  }
+  await approve(officer);
+  expect((await putTag(at, pack)).status).toBe(201);
+  // They signed this policy and no other.
+  await at.registry.setPolicy({ namespace: "acme", policy: `${policy}# looser\n` });
+  const next = makePackage({ version: "1.0.1" });
+  await pushAll({ ...at, key }, next);
+  expect(await refusal(putTag(at, next))).toEqual(refused);
 });
 
 test("a delta audit rests on the audit of a published version, and on nothing else", async () => {

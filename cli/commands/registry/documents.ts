@@ -75,6 +75,28 @@ export function feedCommand(): Command {
   return group("feed", "advisories and revocations that a namespace's policy names", [set, list, refresh, remove]);
 }
 
+export function approvalCommand(): Command {
+  const add = command<DataFlags>(
+    "add <namespace> <file>",
+    "keep the signatures of the namespace's policy (what `policy sign` wrote); `exception list` and `remove` show them too",
+    withData,
+    async ({ output, options, args: [namespace = "", file = ""] }) => {
+      const lines = readFile(file)
+        .toString("utf8")
+        .split("\n")
+        .filter((line) => line.trim() !== "");
+      const kept = await withAdmin(options, async (admin) => {
+        const done = [];
+        for (const line of lines) done.push(await admin.keepException({ namespace, bundle: Buffer.from(line) }));
+        return done;
+      });
+      output.result(kept, () => kept.map(({ digest, subject }) => `${digest} (for ${subject})\n`).join(""));
+      return 0;
+    },
+  );
+  return group("approval", "signatures of a namespace's policy, where it or the operator's demands them", [add]);
+}
+
 export function exceptionCommand(): Command {
   const add = command<DataFlags>(
     "add <namespace> <bundle>",

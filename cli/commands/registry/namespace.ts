@@ -4,7 +4,7 @@ import { command } from "../../command.ts";
 import { usage } from "../../errors.ts";
 import { table } from "../../output.ts";
 import { type DataFlags, withAdmin, withData } from "./data.ts";
-import { exceptionCommand, feedCommand } from "./documents.ts";
+import { approvalCommand, exceptionCommand, feedCommand } from "./documents.ts";
 import { readText } from "./files.ts";
 
 const deletionOption = () =>
@@ -119,5 +119,6 @@ export function namespaceCommand(): Command {
     .addCommand(set)
     .addCommand(list)
     .addCommand(feedCommand())
-    .addCommand(exceptionCommand());
+    .addCommand(exceptionCommand())
+    .addCommand(approvalCommand());
 }
