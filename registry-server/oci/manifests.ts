@@ -9,7 +9,7 @@ import { storeManifest } from "../publish/store-manifest.ts";
 import { findVersion } from "../review/states.ts";
 import { algorithmOf, type ContentDigest, contentDigest, isContentDigest } from "../store/digests.ts";
 import type { ManifestRow } from "../store/records.ts";
-import { createTurns } from "../store/turns.ts";
+import { createGate, createTurns } from "../store/turns.ts";
 import { requireDeletion } from "./blobs.ts";
 import { digestParameter, isUnchanged, quarantined, repositoryOf } from "./names.ts";
 
@@ -22,11 +22,14 @@ interface Params {
 const maxManifestBytes = 4 << 20;
 const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 const maxTagsAtOnce = 50;
+const maxJudgedAtOnce = 8;
 
 export function manifestRoutes(app: FastifyInstance, context: Context, publisher: Publisher): void {
   const { records } = context;
   // Evidence that arrives while a version is judged waits for its end. Versions are judged side by side.
   const turns = createTurns();
+  // Each holds its package in memory.
+  const judging = createGate(maxJudgedAtOnce);
 
   app.route<{ Params: Params }>({
     method: ["GET", "HEAD"],
@@ -102,7 +105,7 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
       const row =
         tags.length === 0
           ? await turns.alone(repository, put)
-          : await turns.together(repository, () => turns.alone(`${repository}@${digest}`, put));
+          : await turns.together(repository, () => turns.alone(`${repository}@${digest}`, () => judging(put)));
       return reply
         .code(201)
         .headers({

@@ -370,10 +370,9 @@ export function createPublisher(context: Context): Publisher {
 
   /** The next lower version, as the pages compare them. */
   async function lowerVersion(repository: string, version: string): Promise<VersionDocument | undefined> {
-    const offered = (await records.versions(repository)).filter(({ state }) => state !== "quarantined");
     const own = new semver.SemVer(version);
     let lower: semver.SemVer | undefined;
-    for (const { version: text } of offered) {
+    for (const text of await records.versionTags(repository, "", Number.MAX_SAFE_INTEGER)) {
       const one = new semver.SemVer(text);
       if (one.compare(own) < 0 && (lower === undefined || one.compare(lower) > 0)) lower = one;
     }

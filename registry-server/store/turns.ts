@@ -32,3 +32,21 @@ export function createTurns(): Turns {
     together: (key, work) => take(key, work, true),
   };
 }
+
+/** Lets at most `most` works run at the same moment; the others wait in the order of asking. */
+export function createGate(most: number): <T>(work: () => Promise<T>) => Promise<T> {
+  const waiting: (() => void)[] = [];
+  let free = most;
+  return async (work) => {
+    if (free > 0) free--;
+    else await new Promise<void>((enter) => waiting.push(enter));
+    try {
+      return await work();
+    } finally {
+      // A place that becomes free goes to whoever waits first, and is never free in between.
+      const next = waiting.shift();
+      if (next === undefined) free++;
+      else next();
+    }
+  };
+}

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createTurns } from "../store/turns.ts";
+import { createGate, createTurns } from "../store/turns.ts";
 
 /** Works that end when told to, and the order in which they began. */
 function stage() {
@@ -59,4 +59,24 @@ test("a work that fails fails alone", async () => {
   const good = turns.together("a", async () => "yes");
   await expect(bad).rejects.toThrow("no");
   expect(await good).toBe("yes");
+});
+
+test("a gate lets so many in at a time, and the next when one has ended, however it ended", async () => {
+  const { begun, work, end } = stage();
+  const gate = createGate(2);
+  const all = ["one", "two", "three", "four"].map((name) => gate(work(name)));
+  all.push(gate(() => Promise.reject(new Error("no"))));
+  all.push(gate(work("last")));
+  const refused = expect(all[4]).rejects.toThrow("no");
+  await new Promise((done) => setImmediate(done));
+  expect(begun).toEqual(["one", "two"]);
+  await end("two");
+  expect(begun).toEqual(["one", "two", "three"]);
+  await end("one");
+  await end("three");
+  await refused;
+  expect(begun).toEqual(["one", "two", "three", "four", "last"]);
+  await end("four");
+  await end("last");
+  expect(await all[5]).toBe("last");
 });
