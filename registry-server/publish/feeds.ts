@@ -89,16 +89,21 @@ export async function refreshFeeds(
   return [...outcomes, ...(await readOperatorFiles(parts))];
 }
 
-/** Files are read as they are at the moment: whoever replaces one need not wait. */
+/** Files are read as they are at the moment: whoever replaces one need not wait. What is held already costs no write. */
 export async function readOperatorFiles(
   parts: Parts & { readonly operator?: OperatorPolicy | undefined },
 ): Promise<Refreshed[]> {
   const { policy, folder } = parts.operator ?? {};
+  const files = (policy?.feeds ?? []).flatMap(({ id, location }) => ("file" in location ? [{ id, ...location }] : []));
+  if (policy === undefined || folder === undefined || files.length === 0) return [];
+  const held = await parts.records.feeds(operatorNamespace);
   const outcomes: Refreshed[] = [];
-  for (const { id, location } of policy?.feeds ?? []) {
-    if (policy === undefined || folder === undefined || !("file" in location)) continue;
-    const read = () => readBounded(join(folder, location.file), maxFeedBytes);
-    outcomes.push(await renew(parts, operatorNamespace, id, policy, read));
+  for (const { id, file } of files) {
+    const bytes = await readBounded(join(folder, file), maxFeedBytes).catch((error: unknown) => error as Error);
+    const row = held.find((one) => one.id === id);
+    if (!(bytes instanceof Error) && row?.problem === null && row.digest === digestOf(bytes)) continue;
+    const bring = () => (bytes instanceof Error ? Promise.reject(bytes) : Promise.resolve(bytes));
+    outcomes.push(await renew(parts, operatorNamespace, id, policy, bring));
   }
   return outcomes;
 }
