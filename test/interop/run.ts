@@ -1,11 +1,13 @@
 /**
  * `npm run interop`: unmodified clients of others against a real registry, and their bundles against ours. Prints a
  * table and ends with 1 when a row came out otherwise than it should. `--no-build` leaves out what is not built yet;
- * `--markdown` prints the table for docs/interop.md.
+ * `--write` puts versions and table into docs/interop.md, between its two marks.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { root } from "../../scripts/project.ts";
 import { cosignRows } from "./cosign.ts";
 import { ociRows } from "./oci.ts";
 import { makeStage } from "./stage.ts";
@@ -27,10 +29,22 @@ try {
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
-console.log(flags.has("--markdown") ? asMarkdown(rows) : asText(rows));
-const versions = Object.entries(tools).map(([name, found]) => `${name} ${found?.version ?? "not here"}`);
+const names: Readonly<Record<string, string>> = { posix: "rekor-tiles", "timestamp-server": "timestamp-authority" };
+const versions = Object.entries(tools)
+  .map(([name, found]) => `${names[name] ?? name} ${found?.version ?? "not here"}`)
+  .join(", ");
 const wrong = rows.filter(({ right }) => right === false).length;
 const skipped = rows.filter(({ right }) => right === null).length;
-console.log(`${versions.join(", ")}, Node ${process.versions.node}`);
-console.log(`${rows.length - wrong - skipped} as expected, ${wrong} otherwise, ${skipped} left out`);
+const sum = `${rows.length - wrong - skipped} rows as expected, ${wrong} otherwise, ${skipped} left out.`;
+console.log(`${asText(rows)}\n${versions}, Node ${process.versions.node}\n${sum}`);
+if (flags.has("--write")) {
+  const page = join(root, "docs", "interop.md");
+  const [begin, end] = ["<!-- npm run interop: begin -->", "<!-- end -->"];
+  const [before, rest = ""] = readFileSync(page, "utf8").split(begin);
+  const after = rest.slice(rest.indexOf(end));
+  const day = new Date().toISOString().slice(0, 10);
+  const go = spawnSync("go", ["env", "GOVERSION"], { encoding: "utf8" }).stdout?.trim();
+  const head = `On ${day}, with ${versions} (those in Go built with ${go}), Node ${process.versions.node}:`;
+  writeFileSync(page, `${before}${begin}\n${head}\n\n${asMarkdown(rows)}\n\n${sum}\n${after}`);
+}
 if (wrong > 0) process.exitCode = 1;
