@@ -8,7 +8,15 @@ import {
   parseKernelIndex,
   type RegistryClient,
 } from "@kernlock/kernels/oci";
-import { auditType, createBundle, type Signer, sbomType, testType, vsaType } from "@kernlock/policies/trust";
+import {
+  auditType,
+  checkPredicate,
+  createBundle,
+  type Signer,
+  sbomType,
+  testType,
+  vsaType,
+} from "@kernlock/policies/trust";
 import { measuredIn } from "./measured.ts";
 
 /** What a statement is about: one published version, or one variant of it. */
@@ -153,8 +161,9 @@ export function vsaPredicate(
   };
 }
 
-/** An in-toto statement with one subject, by its name and sha256 alone. */
+/** An in-toto statement with one subject, by its name and sha256 alone. KL_ATTEST_FORM for one that nobody could read. */
 export function statementBytes(name: string, digest: Digest, { type, value }: Predicate): Uint8Array {
+  checkPredicate(type, value);
   return Buffer.from(
     JSON.stringify({
       _type: "https://in-toto.io/Statement/v1",

@@ -1,5 +1,5 @@
 import { writeFileSync } from "node:fs";
-import { digestOf, fail, parsePackageName } from "@kernlock/kernels/format";
+import { digestOf, fail, KernlockError, parsePackageName } from "@kernlock/kernels/format";
 import { explainLocked, openCache } from "@kernlock/loader";
 import { Command, Option } from "commander";
 import {
@@ -20,7 +20,7 @@ import { usage } from "../errors.ts";
 import { type KeyFlags, signerFrom, withKey } from "../keys/flags.ts";
 import { readLock, readPolicy } from "../locked.ts";
 import { findProject, type ProjectOptions } from "../project.ts";
-import { type RegistryFlags, registryClient, withRegistry } from "../registry-access.ts";
+import { type RegistryFlags, registryClient, registryOrigin, withRegistry } from "../registry-access.ts";
 
 interface Common extends RegistryFlags, KeyFlags {
   readonly index?: string;
@@ -52,7 +52,7 @@ function attestation<O extends Common>(
       const { output, options, args } = invocation;
       const [kernel = "", version] = (args[0] ?? "").split("@");
       parsePackageName(kernel);
-      const origin = options.registry?.replace(/\/+$/, "");
+      const origin = originOf(options);
       const registry = origin === undefined ? undefined : registryClient(options, origin);
       if (registry === undefined && options.output === undefined) usage("Name a --registry, or a file with --output.");
       const signer = signerFrom(options);
@@ -101,6 +101,18 @@ function attestation<O extends Common>(
   );
 }
 
+/** The registry that is named, or that of the project around; none where index and output are files. */
+function originOf(options: Common & ProjectOptions): string | undefined {
+  if (options.registry === undefined && options.index !== undefined && options.output !== undefined) return undefined;
+  try {
+    return registryOrigin(options);
+  } catch (error) {
+    // Without a project, what is missing is said where it is needed.
+    if (error instanceof KernlockError && error.code === "KL_CLI_NO_PROJECT") return undefined;
+    throw error;
+  }
+}
+
 interface Context {
   readonly find: (version: string | undefined) => Promise<Uint8Array>;
   readonly origin: string | undefined;
@@ -133,6 +145,8 @@ const audit = () =>
         .option("--notes <text>", "for people"),
     async (subject, when, options, { find }) => {
       const criteria = options.criteria.split(",").map((text) => text.trim());
+      const odd = criteria.find((text) => !/^[a-z0-9]+([._-][a-z0-9]+)*$/.test(text));
+      if (odd !== undefined) usage(`"${odd}" is no name of a criterion.`);
       const base =
         options.deltaFrom === undefined ? undefined : subjectFrom(await find(options.deltaFrom), options.variant);
       return auditPredicate(subject, when, {

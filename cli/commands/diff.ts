@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { fail } from "@kernlock/kernels/format";
+import { fail, KernlockError } from "@kernlock/kernels/format";
 import { diffLocks, type Lock, parseLock } from "@kernlock/loader";
 import type { Command } from "commander";
 import { changesText } from "../changes.ts";
@@ -34,5 +34,16 @@ function read(path: string): Lock | undefined {
       cause: error,
     });
   }
-  return bytes.byteLength === 0 ? undefined : parseLock(bytes);
+  if (bytes.byteLength === 0) return undefined;
+  try {
+    return parseLock(bytes);
+  } catch (error) {
+    // Which of the two it is has to be said: both are called kernels.lock.
+    if (!(error instanceof KernlockError)) throw error;
+    return fail(error.code, `${path}: ${error.message}`, {
+      ...(error.remedy === undefined ? {} : { remedy: error.remedy }),
+      details: error.details,
+      cause: error,
+    });
+  }
 }

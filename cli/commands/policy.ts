@@ -300,6 +300,7 @@ const signFeed = () =>
         .requiredOption("--output <file>", "where to write the bundle"),
     async ({ output, options, args: [path = ""] }) => {
       const { kind, feed, output: file } = options;
+      if (!/^[a-z0-9]+([._-][a-z0-9]+)*$/.test(feed)) usage(`"${feed}" is no name of a feed.`);
       if (!/^[1-9][0-9]{0,14}$/.test(options.sequence)) usage("--sequence is a whole number above 0.");
       const entries = parseStrictJson(readFile(path), { maxBytes: 4 << 20, what: path });
       if (!Array.isArray(entries)) usage(`${path} is no JSON list.`);

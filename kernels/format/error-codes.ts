@@ -157,6 +157,7 @@ export const errorCodes = {
   KL_VERDICT_SOURCE: "a statement's source is not the kernel's own, or not allowed",
   KL_VERDICT_SUBJECT: "a statement is not about exactly this name and digest",
   KL_CALL_ARGUMENT: "a program called a function with something else than it takes",
+  KL_ATTEST_FORM: "what is to be signed is not well-formed for its kind",
   KL_ATTEST_REFUSED: "a verification summary would say more than the policy does",
   KL_ATTEST_SUBJECT: "what is to be attested cannot be found",
   KL_EXCEPTION_EXPIRED: "an exception has ended",
@@ -427,6 +428,7 @@ export const errorCodes = {
   KL_REGISTRY_VERSION_INVALID: "a tag is not a version, or not the version of its index",
   KL_REGISTRY_VERSION_UNKNOWN: "the kernel has no such version",
   // command line
+  KL_BENCH_BATCH: "the sequences of a benchmark never ran together",
   KL_BENCH_START: "a process that a benchmark started gave no token",
   KL_CLI_CREDENTIALS: "the file or helper that keeps registry tokens cannot be used",
   KL_CLI_FILE: "a file that the command names cannot be read or written",

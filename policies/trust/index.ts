@@ -6,6 +6,7 @@ export { bundleMediaType, createBundle, payloadType } from "./create.ts";
 export { contentsOf } from "./judge/contents.ts";
 export { describeBundle } from "./judge/describe.ts";
 export { auditType, provenanceType, sbomType, testType, vsaType } from "./judge/evidence.ts";
+export { checkPredicate } from "./judge/predicates.ts";
 export { breakGlassType, exceptionType, waivable } from "./judge/waivers.ts";
 export { assertAllowed, auditBases, judge, refusalOf } from "./judge.ts";
 export { fingerprintOf, isSupportedKey, trustedKey } from "./keys.ts";

@@ -147,7 +147,7 @@ function known(ids: readonly string[], where: string, { owners }: Names, atLeast
   }
   const people = new Set(ids.map((id) => owners.get(id)?.id ?? id));
   if (people.size < atLeast) {
-    refuse("KL_POLICY_THRESHOLD", `${where} demands ${atLeast} people and names ${people.size}.`);
+    refuse("KL_POLICY_THRESHOLD", `${where} demands ${atLeast} different people and names ${people.size}.`);
   }
 }
 

@@ -237,6 +237,12 @@ describe("other statements", () => {
     ]);
     expect(refused.code).toBe("KL_ATTEST_REFUSED");
   });
+  test("go to the project's registry where none is named", async () => {
+    const common = ["attest", "audit", kernel, "--key", stage.people.alice.privateFile, "--output", output("own.json")];
+    expect((await run(stage.project, [...common, "--criteria", "reviewed"])).status).toBe(0);
+    expect((await run(newFolder(), [...common, "--criteria", "reviewed"])).status).toBe(2);
+    expect((await run(stage.project, [...common, "--criteria", "reviewed,,read"])).status).toBe(2);
+  });
   test("speak only about what is there", async () => {
     const key = ["--key", stage.people.alice.privateFile, "--criteria", "reviewed", "--output", output("x.json")];
     const audit = (what: string, more: string[] = registry) =>

@@ -26,6 +26,38 @@ test("lint ends with 1 on errors and names them", async () => {
   expect((await run(project, ["policy", "lint", "none.yaml"])).code).toBe("KL_CLI_FILE");
 });
 
+test("nothing is signed that no verdict could read", async () => {
+  const project = newProject(stage.client.origin, policyText(stage.people, "", authorities), { "acme/norm": "1.0.0" });
+  expect((await run(project, ["lock"])).status).toBe(0);
+  const order = (...more: string[]) =>
+    run(project, ["policy", "exception", "acme/norm", "--days", "7", ...more, ...key("alice")]);
+  const odd = await order("--waive", "everything", "--reason", "Why not.");
+  expect([odd.status, odd.code]).toEqual([1, "KL_ATTEST_FORM"]);
+  expect(odd.json.error.message).toContain("is nothing that can be waived");
+  expect((await order("--waive", "audit", "--reason", "")).code).toBe("KL_ATTEST_FORM");
+  expect(readdirSync(project)).not.toContain("kernels.exceptions");
+  writeFileSync(join(project, "list.json"), '[{ "kind": "everything", "reason": "x" }]');
+  const sign = (kind: string, feed: string) =>
+    run(project, [
+      "policy",
+      "feed",
+      "list.json",
+      "--kind",
+      kind,
+      "--feed",
+      feed,
+      "--sequence",
+      "1",
+      "--output",
+      "feed.json",
+      ...key("officer"),
+    ]);
+  expect((await sign("revocations", "acme")).code).toBe("KL_ATTEST_FORM");
+  expect((await sign("advisories", "acme")).code).toBe("KL_ATTEST_FORM");
+  expect((await sign("advisories", "Acme!")).status).toBe(2);
+  expect(readdirSync(project)).not.toContain("feed.json");
+});
+
 test("schema prints what is published", async () => {
   const { stdout } = await kernlock(["policy", "schema"]);
   expect(JSON.parse(stdout)).toEqual(

@@ -13,8 +13,8 @@ export const advisoriesType = "https://kernlock.dev/feed/advisories/v1";
 
 const time = z.iso.datetime({ offset: true });
 const header = { feed: z.string(), sequence: z.number().int().min(1), issued: time, expires: time.optional() };
-const advisoriesSchema = z.strictObject({ ...header, advisories: z.array(osvSchema).max(10_000) });
-const revocationsSchema = z.strictObject({ ...header, revocations: z.array(revocation).max(10_000) });
+export const advisoriesSchema = z.strictObject({ ...header, advisories: z.array(osvSchema).max(10_000) });
+export const revocationsSchema = z.strictObject({ ...header, revocations: z.array(revocation).max(10_000) });
 const plainSchema = z.union([osvSchema.transform((one) => [one]), z.array(osvSchema).max(10_000)]);
 
 /** The name of the subject of a feed's statement; its digest is that of the predicate as canonical JSON. */

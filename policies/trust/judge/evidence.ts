@@ -126,7 +126,7 @@ const aboutSchema = z.strictObject({
 export type About = z.infer<typeof aboutSchema>;
 
 /** CycloneDX allows no members of ours, so there they are properties of its metadata. */
-const bomSchema = z.looseObject({
+export const bomSchema = z.looseObject({
   bomFormat: z.literal("CycloneDX"),
   specVersion: z.string(),
   metadata: z.looseObject({

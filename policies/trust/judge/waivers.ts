@@ -27,14 +27,21 @@ const time = z.iso.datetime({ offset: true });
 const common = {
   package: z.string(),
   version: z.string(),
-  reason: z.string().min(1).max(2000),
+  reason: z.string().min(1, "says nothing").max(2000),
   issued: time,
   expires: time,
 };
 export const exceptionSchema = z.strictObject({
   ...common,
   waives: z
-    .array(z.union([z.enum(waivable), z.string().regex(/^advisory:[!-~]{1,200}$/)]))
+    .array(
+      z
+        .string()
+        .refine(
+          (text) => (waivable as readonly string[]).includes(text) || /^advisory:[!-~]{1,200}$/.test(text),
+          `is nothing that can be waived (${waivable.join(", ")}, advisory:ID)`,
+        ),
+    )
     .min(1)
     .max(64),
 });
@@ -97,7 +104,11 @@ function readWaiver(policy: Policy, kernel: KernelFacts, now: Date, payload: Dig
   if (kind === undefined) return problem("KL_EXCEPTION_FORM", "What was signed is no exception.");
   if (checkSubject(statement, kernel.name, kernel.index) !== null) return null;
   const authority = kind === "exception" ? policy.exceptions : policy.breakGlass;
-  if (authority === undefined) return problem("KL_EXCEPTION_SIGNER", `The policy lets nobody sign a ${kind}.`);
+  if (authority === undefined)
+    return problem(
+      "KL_EXCEPTION_SIGNER",
+      `The policy lets nobody sign ${kind === "exception" ? "an exception" : "a break-glass order"}.`,
+    );
   const parsed = (kind === "exception" ? exceptionSchema : breakGlassSchema).safeParse(statement.predicate);
   if (!parsed.success) return problem("KL_EXCEPTION_FORM", "What was signed is no well-formed exception.");
   const { package: name, version, reason, issued, expires } = parsed.data;

@@ -10,7 +10,7 @@ export const approvalType = "https://kernlock.dev/policy/approval/v1";
 export const approvalSubject = "kernels.policy.yaml";
 
 const time = z.iso.datetime({ offset: true });
-const schema = z.strictObject({ issued: time, expires: time.optional() });
+export const approvalSchema = z.strictObject({ issued: time, expires: time.optional() });
 
 /**
  * Whether enough people signed a policy. Whom it takes, `judge` says, by its field `approval`: the operator's policy, or
@@ -37,7 +37,7 @@ export function checkApproval(request: {
       continue;
     }
     const { statement, signer } = opened.signed;
-    const parsed = schema.safeParse(statement.predicate);
+    const parsed = approvalSchema.safeParse(statement.predicate);
     const [subject, ...others] = statement.subject;
     const about =
       statement.predicateType === approvalType &&
@@ -59,7 +59,7 @@ export function checkApproval(request: {
   if (people.size >= approval.atLeast) return;
   fail(
     "KL_POLICY_APPROVAL",
-    `The policy needs the signatures of ${approval.atLeast} people and has those of ${people.size}.`,
+    `The policy needs the signatures of ${approval.atLeast === 1 ? "one person" : `${approval.atLeast} people`} and has ${people.size === 0 ? "none" : `those of ${people.size}`}.`,
     {
       remedy: "Have it signed with `kernlock policy sign`, which writes the bundles beside it.",
       details: { policy: policy.digest, reasons },

@@ -31,9 +31,12 @@ const warning = (code: ErrorCode, message: string): Finding => ({ severity: "war
 
 /** A namespace is the unit in which trust is given; a pattern that crosses all of them gives it to everybody. */
 function wildcards({ rules }: Policy): Finding[] {
-  return rules
-    .filter(({ match, mode }) => mode === "enforce" && /^\*\//.test(match))
-    .map(({ match }) => error("KL_LINT_WILDCARD", `The pattern "${match}" is about every namespace.`));
+  return rules.flatMap(({ match, mode }) => {
+    if (mode !== "enforce" || !/^[^/]*\*/.test(match)) return [];
+    return /^\*\//.test(match)
+      ? error("KL_LINT_WILDCARD", `The pattern "${match}" is about every namespace.`)
+      : warning("KL_LINT_WILDCARD", `The pattern "${match}" is also about namespaces that somebody may yet make.`);
+  });
 }
 
 /** Every name that the policy uses, of keys, identities and principals. */
