@@ -47,14 +47,14 @@ test("a tag, then what it names, each when it is asked for; blobs when they are 
   expect([part.status, await part.text()]).toEqual([206, '"of']);
 });
 
-test("fifty who ask at once for a cold blob are one question to the upstream", async () => {
+test("a hundred who ask at once for a cold blob are one question to the upstream", async () => {
   const { upstream, at } = await start();
   const one = image(upstream.shelf, "one", "latest");
   await manifestOf(at, "latest");
-  const herd = await Promise.all(Array.from({ length: 50 }, () => blobOf(at, one.layer)));
+  const herd = await Promise.all(Array.from({ length: 100 }, () => blobOf(at, one.layer)));
   expect(herd.map(({ status }) => status)).toEqual(herd.map(() => 200));
   expect(upstream.count(one.layer)).toBe(1);
-  const manifests = await Promise.all(Array.from({ length: 50 }, () => manifestOf(at, "other")));
+  const manifests = await Promise.all(Array.from({ length: 100 }, () => manifestOf(at, "other")));
   expect(manifests.map(({ status }) => status)).toEqual(manifests.map(() => 404));
   expect(upstream.count("/manifests/other")).toBe(1);
 });

@@ -238,6 +238,28 @@ test("a version that the upstream replaces stays as it was, and is reported", as
   expect(digestOf(new Uint8Array(index))).toBe(pack.digest);
 });
 
+test("an upstream that goes back to an earlier day takes nothing back, and forgets no newer version here", async () => {
+  const { upstream, front, at } = await start();
+  for (const version of ["1.0.0", "1.1.0"]) await publish(upstream, makePackage({ version, card: `# ${version}\n` }));
+  const list = async () =>
+    ((await (await fetch(`${at.origin}/v2/acme/norm/tags/list`)).json()) as { tags: string[] }).tags;
+  expect(await list()).toEqual(["1.1.0"]);
+  front.lie = (_, response, path) => {
+    if (path.endsWith("/tags/list")) {
+      response.writeHead(200, { "content-type": "application/json" }).end('{"name":"acme/norm","tags":["1.0.0"]}');
+      return true;
+    }
+    if (!path.includes("1.1.0")) return false;
+    response.writeHead(404).end();
+    return true;
+  };
+  at.clock.ahead += 301_000;
+  expect(await list()).toEqual(["1.0.0", "1.1.0"]);
+  expect((await manifestOf(at, "1.1.0")).status).toBe(200);
+  const kernel = await fetch(`${at.origin}/api/v1/kernels/acme/norm`);
+  expect(await kernel.json()).toMatchObject({ latest: "1.1.0" });
+});
+
 test("two registries that mirror each other answer from what they hold", async () => {
   const key = newKey();
   const first = await startMirror({ origin: "http://127.0.0.1:9", key });
