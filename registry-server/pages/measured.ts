@@ -18,7 +18,7 @@ import { bundlePath, keyName } from "./provenance.ts";
 import type { Shown } from "./subject.ts";
 
 const text = z.string().max(200);
-const positive = z.number().positive();
+const positive = z.number().min(1e-6).max(1e12);
 const units = ["tokens/s", "GB/s", "TFLOP/s"] as const;
 
 /** The member `measured` of a test result. What does not fit is left out as a whole. */
@@ -30,7 +30,7 @@ export const measuredSchema = z.looseObject({
         op: text,
         cases: z.number().int().nonnegative(),
         failed: z.number().int().nonnegative(),
-        worst: z.number().nonnegative(),
+        worst: z.number().nonnegative().max(1e30),
       }),
     )
     .max(400)

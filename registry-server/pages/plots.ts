@@ -70,7 +70,7 @@ ${values.map((value, s) => {
 /** Positive numbers as bars from zero: the longer, the better. A tick marks the ceiling. */
 export function barPlot(text: PlotText, series: readonly Series[], rows: readonly PlotRow[], unit: string): Html {
   const numbers = rows.flatMap(({ values, ceilings }) => [...values, ...(ceilings ?? [])]);
-  const most = nice(Math.max(...numbers.filter((n) => typeof n === "number")));
+  const most = nice(Math.max(...numbers.filter((n) => typeof n === "number"), 1e-6));
   const lane = 20;
   const rowHeight = labelHeight + series.length * lane + 8;
   const height = head + rows.length * rowHeight + 6;
@@ -187,10 +187,10 @@ export function scientific(value: number): string {
   return value === 0 ? "0 (exact)" : value.toExponential(1).replace("e+", "e");
 }
 
-/** Three significant digits, with no exponent. */
+/** Three significant digits, whole from 100 on. */
 export function figureText(value: number): string {
   if (value === 0) return "0";
-  return value >= 100 ? Math.round(value).toLocaleString("en-US") : value.toPrecision(3).replace(/\.?0+$/, "");
+  return value >= 100 ? Math.round(value).toLocaleString("en-US") : String(Number(value.toPrecision(3)));
 }
 
 /** The next round number; its quarters are round enough. */
