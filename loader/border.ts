@@ -42,6 +42,7 @@ const requests = {
     registry: registry("getManifest", "getBlob", "tags", "referrers"),
     manifest: z.looseObject({}),
     update: z.boolean().optional(),
+    avoid: given.callback,
   }),
 } as const;
 

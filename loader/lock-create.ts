@@ -33,6 +33,8 @@ interface Request {
   /** The lock to start from: its versions stay where they still satisfy the ranges, unless `update`. */
   readonly previous?: Lock;
   readonly update?: boolean;
+  /** Versions of a kernel that are not chosen any more, such as yanked ones; what the previous lock pins stays. */
+  readonly avoid?: (name: string) => Promise<ReadonlySet<string>>;
   /** Files of a model to pin; null for none. Left out, what the previous lock pins stays. */
   readonly model?: LockedModel | null;
 }
@@ -142,11 +144,18 @@ async function lockKernel(
   };
 }
 
-async function resolveVersion({ manifest, registry, previous, update }: Request, name: string): Promise<string> {
+async function resolveVersion(request: Request, name: string): Promise<string> {
+  const { manifest, registry, previous, update } = request;
   const range = manifest.kernels[name] as string;
   const tags = (await registry.tags(name)).filter(isVersion);
+  const avoided = (await request.avoid?.(name)) ?? new Set();
   const before = previous?.kernels[name]?.version;
   if (!update && before !== undefined && tags.includes(before) && semver.satisfies(before, range)) return before;
-  const newest = semver.maxSatisfying(tags, range);
-  return newest ?? refuse("KL_LOCK_NO_VERSION", name, `the registry has no version of it in ${range}`, { found: tags });
+  const offered = tags.filter((version) => !avoided.has(version));
+  const newest = semver.maxSatisfying(offered, range);
+  const what = offered.length === tags.length ? "has" : "offers";
+  return (
+    newest ??
+    refuse("KL_LOCK_NO_VERSION", name, `the registry ${what} no version of it in ${range}`, { found: offered })
+  );
 }

@@ -7,6 +7,7 @@ import { command, withProject } from "../command.ts";
 import { usage } from "../errors.ts";
 import { findProject, type ProjectOptions, readProjectFile } from "../project.ts";
 import { type RegistryFlags, registryClient, withRegistry } from "../registry-access.ts";
+import { versionNotes } from "../version-states.ts";
 
 export function addCommand(): Command {
   return command<ProjectOptions & RegistryFlags>(
@@ -24,7 +25,8 @@ export function addCommand(): Command {
           if (!isPackageName(name)) usage(`"${name}" is not a package name.`);
           if (range !== undefined && (range === "" || semver.validRange(range) === null))
             usage(`"${range}" is not a semver range.`);
-          const versions = (await registry.tags(name)).filter(isVersion);
+          const notes = await versionNotes(manifest.registry, name, options);
+          const versions = (await registry.tags(name)).filter((version) => isVersion(version) && !notes.has(version));
           const newest = semver.maxSatisfying(versions, range ?? "*");
           if (newest === null) {
             fail("KL_LOCK_NO_VERSION", `${manifest.registry} has no version of ${name} in ${range ?? "*"}.`, {

@@ -26,6 +26,7 @@ import { nothingLocked, readPolicy } from "../locked.ts";
 import { bytesText, type Output } from "../output.ts";
 import { findProject, type Project, type ProjectOptions, readProjectFile } from "../project.ts";
 import { type RegistryFlags, readText, registryClient, withRegistry } from "../registry-access.ts";
+import { versionNotes } from "../version-states.ts";
 
 interface Options extends ProjectOptions, RegistryFlags {
   readonly update?: boolean;
@@ -167,6 +168,7 @@ async function resolve(
       now: new Date(),
       ...(previous === undefined ? {} : { previous }),
       update: options.update === true,
+      avoid: async (name) => new Set((await versionNotes(manifest.registry, name, options)).keys()),
       ...(model === undefined ? {} : { model }),
     });
     return { ...made, manifest, policy };
