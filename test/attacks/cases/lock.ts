@@ -186,7 +186,22 @@ const rows: Row[] = [
     "KL_BUNDLE_KEY_WINDOW",
     { ...windowed(), now: new Date("2030-01-01T00:00:00Z") },
   ],
-  [77, "a clock that tells no time", { verify: "KL_BUNDLE_KEY_WINDOW" }, { now: new Date(Number.NaN) }],
+  [
+    77,
+    "a clock that tells no time",
+    { lock: "KL_CALL_ARGUMENT", ...pinned("KL_CALL_ARGUMENT") },
+    { now: new Date(Number.NaN) },
+  ],
+  [
+    "own",
+    "a lock that was emptied",
+    { fetch: "KL_LOCK_EMPTY", ...pinned("KL_LOCK_EMPTY") },
+    {
+      lock: (lock) => {
+        lock.kernels = {};
+      },
+    },
+  ],
 ];
 
 function bound(origin: string): Twist {
