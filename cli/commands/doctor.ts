@@ -1,8 +1,8 @@
 import { type Dirent, readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { confinementFacts, demandConfinement, readMachineFacts } from "@kernlock/engine";
 import { modelFacts, openModel } from "@kernlock/engine/model";
-import { KernlockError } from "@kernlock/kernels/format";
+import { fail, KernlockError } from "@kernlock/kernels/format";
 import { assertVerified, openCache, verifyLocked } from "@kernlock/loader";
 import { fitsMachine, type KernelFacts, type MachineFacts, plan } from "@kernlock/policies/compatibility";
 import type { Command } from "commander";
@@ -11,7 +11,9 @@ import { asKernlockError } from "../errors.ts";
 import { lockedKernelFacts, readLock, readManifest, readPolicy } from "../locked.ts";
 import { bytesText, errorJson } from "../output.ts";
 import { confinementEffort, type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
+import { checkFiles, checkPortable, isPortable } from "../portable/manifest.ts";
 import { findProject, type Project, type ProjectOptions } from "../project.ts";
+import { readText } from "../registry-access.ts";
 
 interface Check {
   readonly name: string;
@@ -20,15 +22,27 @@ interface Check {
   readonly error?: KernlockError;
 }
 
+/** Where a portable folder has its list, if this program runs in one: above `app`. */
+const programFolder = resolve(import.meta.dirname, "..", "..", "..");
+
+type Options = ProjectOptions & PlanFlags & { readonly model?: readonly string[]; readonly trust?: string };
+
 export function doctorCommand(): Command {
-  return command<ProjectOptions & PlanFlags & { readonly model?: readonly string[] }>(
+  return command<Options>(
     "doctor",
     "answer before anything is loaded: this machine, the locked kernels, the cache, and what of each model can run",
     (target) =>
-      withPlanFlags(withProject(target.option("--model <dir>", "a model folder to judge; may be repeated", collect))),
+      withPlanFlags(
+        withProject(
+          target
+            .option("--model <dir>", "a model folder to judge; may be repeated", collect)
+            .option("--trust <file>", "the public key (SPKI PEM) that must have signed this program's own files"),
+        ),
+      ),
     async ({ output, options }) => {
       const checks: Check[] = [];
       const machine = await readMachine(checks);
+      await attempt("program", checks, async () => [undefined, programText(options.trust)] as const);
       const project = await attempt("project", checks, async () => {
         const found = findProject(options);
         return [found, `${found.lock}`] as const;
@@ -52,6 +66,26 @@ export function doctorCommand(): Command {
       return ok ? 0 : 1;
     },
   );
+}
+
+/**
+ * Whether this program's own files, native parts included, are those that were signed. Code that was changed could lie
+ * about itself: the check says something where the folder may have been damaged, or changed in parts; whoever wants more
+ * checks from another machine with `bundle --check`.
+ */
+function programText(trust: string | undefined): string {
+  if (!isPortable(programFolder)) {
+    if (trust !== undefined) {
+      fail("KL_PORTABLE_MANIFEST", "This program does not run from a portable folder, so nobody signed its files.", {
+        remedy: "Run it from a folder that `kernlock bundle --portable` made.",
+      });
+    }
+    return "runs from sources or an installed package: no signed list of its files is at hand";
+  }
+  if (trust === undefined)
+    return `${checkFiles(programFolder)} files as listed; who signed the list is told with --trust`;
+  const { files, signer } = checkPortable(programFolder, readText(trust), new Date());
+  return `${files} files as signed by ${signer}`;
 }
 
 /** What this system can do to confine kernels is a fact of the machine, where it can be found out. */

@@ -1,6 +1,6 @@
 /** The list of everything in a portable folder, signed, and its check. */
 import { createHash } from "node:crypto";
-import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join, relative } from "node:path";
 import { canonicalJson, type Digest, digestOf, fail, parseStrictJson, prettyJson } from "@kernlock/kernels/format";
 import { createBundle, type Signer, trustedKey, verifyBundle } from "@kernlock/policies/trust";
@@ -66,26 +66,36 @@ export interface Checked {
   readonly signer: Digest;
 }
 
+/** Whether a folder is a portable one, whatever became of it since. */
+export const isPortable = (folder: string): boolean => existsSync(join(folder, manifestName));
+
+function readPart(folder: string, name: string): Buffer {
+  try {
+    return readFileSync(join(folder, name));
+  } catch {
+    return fail("KL_PORTABLE_MANIFEST", `${folder} has no ${name}.`, { remedy: "Name an unpacked portable folder." });
+  }
+}
+
 /**
  * Holds a folder to its manifest, and the manifest to its signature by the given key.
  * @throws KL_BUNDLE_*; KL_PORTABLE_SIGNATURE, KL_PORTABLE_MANIFEST, KL_PORTABLE_DIFFERS
  */
 export function checkPortable(folder: string, publicPem: string, now: Date): Checked {
-  const read = (name: string): Buffer => {
-    try {
-      return readFileSync(join(folder, name));
-    } catch {
-      return fail("KL_PORTABLE_MANIFEST", `${folder} has no ${name}.`, { remedy: "Name an unpacked portable folder." });
-    }
-  };
-  const bytes = read(manifestName);
-  const signed = verifyBundle(read(signatureName), { keys: [trustedKey("portable", publicPem)], now });
+  const bytes = readPart(folder, manifestName);
+  const signed = verifyBundle(readPart(folder, signatureName), { keys: [trustedKey("portable", publicPem)], now });
   const subject = signed.statement.subject[0]?.digest.sha256;
   if (signed.statement.predicateType !== portableType || `sha256:${subject}` !== digestOf(bytes)) {
     fail("KL_PORTABLE_SIGNATURE", "The signature is about something else than this manifest.", {
       remedy: "Get the portable folder again.",
     });
   }
+  return { files: checkFiles(folder), signer: signed.signer.fingerprint };
+}
+
+/** Holds a folder to its manifest, whoever signed that; gives the number of files. KL_PORTABLE_MANIFEST, _DIFFERS. */
+export function checkFiles(folder: string): number {
+  const bytes = readPart(folder, manifestName);
   const parsed = manifest.safeParse(parseStrictJson(bytes, { what: manifestName, maxBytes: 16 << 20 }));
   if (!parsed.success) return fail("KL_PORTABLE_MANIFEST", `${manifestName} is malformed.`);
   const wanted = new Map(parsed.data.files.map((one) => [one.path, canonicalJson(one)]));
@@ -99,5 +109,5 @@ export function checkPortable(folder: string, publicPem: string, now: Date): Che
       details: { files: differing.slice(0, 20) },
     });
   }
-  return { files: wanted.size, signer: signed.signer.fingerprint };
+  return wanted.size;
 }

@@ -66,7 +66,11 @@ it("runs a model from anywhere, with nothing in PATH and its own project", async
 }, 120_000);
 
 it("answers what needs no native code, and says what it left at home", async () => {
-  expect((await bare("doctor")).status).toBe(0);
+  const doctor = await bare("doctor", "--trust", publicKey);
+  expect([doctor.status, /program: \d+ files as signed by sha256:/.test(doctor.stdout)], doctor.stdout).toEqual([
+    0,
+    true,
+  ]);
   expect((await bare("verify", "--frozen")).status).toBe(0);
   const { stdout } = await bare("--help");
   expect(stdout).toContain("selftest");
@@ -85,6 +89,15 @@ it("is as its signed manifest says, and is refused with one file more or one byt
   const added = join(portable, "app", "added.ts");
   writeFileSync(added, "");
   expect(JSON.parse((await check()).stdout)).toMatchObject({ error: { code: "KL_PORTABLE_DIFFERS" } });
+  const doctor = await bare("doctor", "--json");
+  expect(doctor.status).toBe(1);
+  expect(JSON.parse(doctor.stdout).checks).toContainEqual(
+    expect.objectContaining({
+      name: "program",
+      ok: false,
+      error: expect.objectContaining({ code: "KL_PORTABLE_DIFFERS" }),
+    }),
+  );
   rmSync(added);
   appendFileSync(join(portable, "project", "kernels.policy.yaml"), "\n");
   expect(JSON.parse((await check()).stdout)).toMatchObject({ error: { code: "KL_PORTABLE_DIFFERS" } });
