@@ -1,6 +1,7 @@
 /** Figures of one choice of kernels: decoding by batch and at depth, prompts, memory; floors beside them. */
 import type { Engine } from "@kernlock/engine";
 import { type Model, modelFacts } from "@kernlock/engine/model";
+import { fail } from "@kernlock/kernels/format";
 import type { PlanRequest } from "@kernlock/policies/compatibility";
 import { asKernlockError } from "../errors.ts";
 import { errorJson } from "../output.ts";
@@ -139,15 +140,22 @@ export async function measureChoice(
     const requests = (tokens: number) => Array.from({ length: batch }, () => greedy(next(context), tokens));
     // Builds the programs and lets the device record them: two runs of each.
     await runAll(engine, requests(newTokens));
-    const { seen: counted } = await watched(engine, "experts", requests(Math.min(newTokens, 6)));
+    // The first sequences decode while the last ones' prompts are read.
+    const few = Math.min(newTokens, 6 + Math.ceil((batch * context) / chunk));
+    const { seen: counted } = await watched(engine, "experts", requests(few));
     const experts = distinctExperts(counted, batch);
     const timed: NonNullable<ReturnType<typeof decoded>>[] = [];
     let last: Awaited<ReturnType<typeof watched>>["done"] = [];
-    for (let run = 0; run < repeats; run++) {
+    for (let run = 0; timed.length < repeats && run < repeats + 4; run++) {
       const { done, seen } = await watched(engine, "times", requests(newTokens));
       const one = decoded(seen, batch);
       if (one !== null) timed.push(one);
       last = done;
+    }
+    if (timed.length === 0) {
+      fail("KL_BENCH_BATCH", `In no run did all ${batch} sequences decode at once.`, {
+        remedy: "Let each decode more tokens (--new), or read more of the prompts in a step (--chunk).",
+      });
     }
     const expected = facts.experts * (1 - (1 - facts.topK / facts.experts) ** batch);
     const step: StepFacts = {

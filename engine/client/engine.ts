@@ -230,7 +230,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
   }
 
   async function generateAll(requests: readonly GenerateRequest[]): Promise<BatchItem[]> {
-    const all = await Promise.allSettled(requests.map((one) => generate(one)));
+    const all = await Promise.allSettled(host.together(() => requests.map((one) => generate(one))));
     return all.map((item): BatchItem => {
       if (item.status === "fulfilled") return { ok: true, value: item.value };
       if (item.reason instanceof KernlockError) return { ok: false, error: item.reason };

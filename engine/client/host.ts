@@ -30,6 +30,8 @@ export interface Host {
   /** As seen from here when it had confined itself; null before. */
   readonly confinement: Confinement | null;
   send(message: ToHost): void;
+  /** What is sent while `work` runs is handed over in one piece. */
+  together<T>(work: () => T): T;
   /** Closes the channel, upon which the host ends; waits for that. */
   close(): Promise<void>;
 }
@@ -131,6 +133,14 @@ export function startHost(fds: readonly number[], events: HostEvents, options: H
     },
     send(message) {
       if (channel.writable) for (const part of frame(message)) channel.write(part);
+    },
+    together(work) {
+      channel.cork();
+      try {
+        return work();
+      } finally {
+        channel.uncork();
+      }
     },
     async close() {
       closing = true;

@@ -93,6 +93,8 @@ export async function startHostEngine(
   async function run(): Promise<void> {
     if (stepping) return;
     stepping = true;
+    // What came with the request at hand starts with it.
+    await new Promise((resolve) => setImmediate(resolve));
     watcher.begin();
     // The step at work. The one after it is handed over before its tokens are read, where it is certain that there is one.
     let step: Begun<Job> | null = null;

@@ -101,7 +101,7 @@ test("gpu: the whole table, from a folder", async () => {
     "--prompt",
     "20",
     "--new",
-    "10",
+    "30",
     "--depth",
     "150",
     "--prefill",

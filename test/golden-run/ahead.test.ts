@@ -63,8 +63,9 @@ test("a stop in the middle of conversations, and a caller who gives up", async (
     { prompt: { tokenIds: [1, 2, 3] }, maxNewTokens: 300, ignoreEos: true },
     { signal: controller.signal, onToken: () => controller.abort() },
   );
+  const refused = expect(given).rejects.toMatchObject({ code: "KL_ENGINE_ABORTED" });
   const [done, alone] = [await engine.generateAll(words), await plain.generateAll(words)];
-  await expect(given).rejects.toMatchObject({ code: "KL_ENGINE_ABORTED" });
+  await refused;
   const texts = [done, alone].map((items) => items.map((item) => (item.ok ? item.value.result.text : item.error.code)));
   expect(texts[0]).toEqual(texts[1]);
   expect(done.map((item) => item.ok && item.value.result.finish_reason)).toEqual(Array(5).fill("stop"));
@@ -87,7 +88,7 @@ test("the best of every row are those of its logits", async () => {
 
 test("experts are counted where they are chosen", async () => {
   await using engine = await start(models.tiny, true);
-  const [layers, topK] = [4, 4];
+  const [layers, topK] = [4, 2];
   await engine.watch("experts");
   const request: GenerateRequest = {
     prompt: { tokenIds: [5] },
