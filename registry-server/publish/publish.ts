@@ -135,7 +135,10 @@ export function createPublisher(context: Context): Publisher {
             content,
             kernel: rendered.kernel,
             ...(request.review === undefined ? {} : { approval: request.review }),
-            judged: { namespace: request.namespace, stamp, subjects, bundles: own.referrers },
+            judged: {
+              ...{ namespace: request.namespace, stamp, subjects, bundles: own.referrers },
+              ...(request.actor === `token:${request.tokenId}` ? { token: request.tokenId } : {}),
+            },
           },
           {
             at: publishedAt,
@@ -155,6 +158,11 @@ export function createPublisher(context: Context): Publisher {
           },
         );
         if (outcome === "changed") continue;
+        if (outcome === "revoked") {
+          fail("KL_REGISTRY_TOKEN_UNKNOWN", "The token was revoked while the version was judged.", {
+            remedy: "Ask the registry's operator for a new one (`kernlock registry token`).",
+          });
+        }
         if (outcome === "committed") context.metrics.count("kernlock_publishes_total");
         // Somebody else was faster: their row decides.
         return outcome === "committed" ? "published" : ((await settle(request)) ?? "same");

@@ -83,21 +83,16 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
   const subject = manifest.subject?.digest ?? null;
   const artifactType = manifest.artifactType ?? manifest.config?.mediaType ?? null;
   const isBundle = artifactType === mediaTypes.bundle;
-  const attached = isBundle && put.owner.kind === "kernels" ? await readAttached(context, put.bytes) : undefined;
+  const isStatement = isBundle && put.owner.kind === "kernels";
+  if (isStatement) parseBundleManifest(put.bytes);
   // A bundle that speaks about something published is public with its arrival; everything else waits for a version.
   const about = subject === null ? undefined : await records.manifest(repository, subject);
   const aboutPublished = about?.visible === 1;
   // An audit of what waits for its review is there in time to be judged with it.
   const aboutStaged = isBundle && subject !== null && (await records.isStaged(repository, subject));
   const attests = isBundle && (aboutPublished || aboutStaged);
-  // Or anybody who may attach could make any blob of the repository public, or fill the place of statements.
-  const onBundle = attached !== undefined && about?.artifactType === mediaTypes.bundle;
-  if (onBundle || (attests && subject !== null && attached?.includes(subject) === false)) {
-    fail("KL_REGISTRY_BUNDLE_SUBJECT", "The bundle is no statement about the manifest that it is attached to.", {
-      remedy: "Attach it to the version or the variant that it is about.",
-      details: { subject, about: attached },
-    });
-  }
+  if (isStatement && about?.artifactType === mediaTypes.bundle) notAbout("A bundle cannot be about another bundle.");
+  if (isStatement && attests) await requireStatement(context, put.bytes, subject);
   if (!put.publishes && !attests) {
     fail("KL_REGISTRY_TOKEN_SCOPE", "The token may only attach signed bundles to what is published or staged.", {
       remedy: "Put a manifest of the bundle's type whose subject is a published or staged version or variant.",
@@ -127,7 +122,7 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
     },
     {
       ...{ at, by: actor },
-      ...(attached === undefined || subject === null
+      ...(!isStatement || subject === null
         ? {}
         : {
             attach: {
@@ -149,8 +144,11 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
   return { row: (await records.manifest(repository, digest)) ?? row, added };
 }
 
-/** Which manifests an attached bundle says that it is about. What is no bundle cannot be attached. */
-async function readAttached({ blobs }: Context, manifest: Buffer): Promise<readonly string[]> {
+/**
+ * What is public with its arrival is a statement about what it is attached to; or anybody who may attach could make any
+ * blob of the repository public, or fill the place of statements. What comes before its version is judged with that.
+ */
+async function requireStatement({ blobs }: Context, manifest: Buffer, subject: string | null): Promise<void> {
   const { bundle } = parseBundleManifest(manifest);
   if (bundle.size > maxBundleBytes) {
     fail("KL_REGISTRY_BLOB_TOO_LARGE", `A bundle may have ${maxBundleBytes} bytes at most.`, {
@@ -158,10 +156,16 @@ async function readAttached({ blobs }: Context, manifest: Buffer): Promise<reado
     });
   }
   const said = describeBundle(await blobs.readAll(bundle.digest));
-  if (said !== null) return said.subjects;
-  return fail("KL_REGISTRY_BUNDLE_SUBJECT", "What is to be attached is no Sigstore bundle with a statement in it.", {
-    remedy: "Attach bundles as `kernlock attest` and `cosign attest` make them.",
-    details: { digest: bundle.digest },
+  if (said === null) notAbout("What is to be attached is no Sigstore bundle with a statement in it.");
+  else if (subject === null || !said.subjects.includes(subject)) {
+    notAbout("The bundle is no statement about the manifest that it is attached to.");
+  }
+}
+
+function notAbout(message: string): never {
+  return fail("KL_REGISTRY_BUNDLE_SUBJECT", message, {
+    remedy:
+      "Attach bundles as `kernlock attest` and `cosign attest` make them, to the version or variant they are about.",
   });
 }
 

@@ -283,6 +283,21 @@ test("two nodes on one database publish a version once, and see each other's evi
   expect((await fetch(`${at.origin}/v2/acme/norm/manifests/${digestOf(manifest)}`)).status).toBe(200);
 });
 
+test("a token that is revoked publishes nothing from then on, not even what is under way", async () => {
+  const at = await startRegistry();
+  for (let round = 0; round < 6; round++) {
+    const { id, token } = await at.registry.createToken({ namespace: "acme", role: "publisher" });
+    const pack = makePackage({ version: `1.0.${round}` });
+    await pushAll(at, pack);
+    const [answer] = await Promise.all([putTag(at, pack, token), at.registry.revokeToken(id)]);
+    const log = await at.registry.auditAfter(0, 1000);
+    const published = log.find(({ actor, action }) => actor === `token:${id}` && action === "version.publish");
+    const revoked = log.find(({ action, subject }) => action === "token.revoke" && subject === id);
+    expect([answer.status, published?.seq ?? 0]).toEqual(published === undefined ? [401, 0] : [201, published.seq]);
+    expect(published?.seq ?? 0).toBeLessThan(revoked!.seq);
+  }
+});
+
 test("a publisher does not audit itself, and a token alone makes nobody a publisher", async () => {
   const at = await startRegistry();
   const audited = "    require: { audit: { by: [team], criteria: [reviewed] } }\n";

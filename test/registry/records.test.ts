@@ -282,6 +282,15 @@ function suite(driver: Driver): void {
     expect(await attempt()).toBe("committed");
   });
 
+  test("a version is not committed for a token that was revoked", async () => {
+    const records = await withAcme();
+    await pushed(records, "1.0.0");
+    const { judged, ...rest } = version("1.0.0");
+    const entry = { ...rest, judged: { ...judged, token: "absent" } };
+    expect(await records.commitVersion(entry, audit("version.publish"))).toBe("revoked");
+    expect(await records.version("acme/norm", "1.0.0")).toBeUndefined();
+  });
+
   test("numbers of feeds never go back, and the newest copy stays", async () => {
     const records = await withAcme();
     const copy = (sequence: number, text = `${sequence}`) =>

@@ -65,6 +65,8 @@ export interface NewVersion {
     readonly subjects: readonly ContentDigest[];
     /** Manifests of the bundles on these subjects, those that the verdict is about. */
     readonly bundles: readonly ContentDigest[];
+    /** Of whoever publishes; it must still be one. */
+    readonly token?: string;
   };
 }
 
@@ -112,14 +114,17 @@ export function versionRecords(sql: Sql) {
         reader,
       ),
     /**
-     * The commit point. Nothing is written when the version "exists", or when what it was judged by has "changed": then
-     * it has to be judged again.
+     * The commit point. Nothing is written when the version "exists", when the publisher's token was "revoked", or when
+     * what it was judged by has "changed": then it has to be judged again.
      */
-    commitVersion: (entry: NewVersion, audit: AuditEntry): Promise<"committed" | "exists" | "changed"> =>
+    commitVersion: (entry: NewVersion, audit: AuditEntry): Promise<"committed" | "exists" | "changed" | "revoked"> =>
       sql.transaction(async (queries) => {
         const v = entry.version;
         const exists = "select 1 as one from version where repository = ? and version = ?";
         if ((await queries.one(exists, v.repository, v.version)) !== undefined) return "exists";
+        const { token } = entry.judged;
+        const known = "select 1 as one from token where id = ?";
+        if (token !== undefined && (await queries.one(known, token)) === undefined) return "revoked";
         if (!(await standsAsJudged(queries, entry))) return "changed";
         const decided =
           entry.approval === undefined
