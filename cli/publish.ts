@@ -18,6 +18,8 @@ export interface Published {
   readonly version: string;
   readonly index: Digest;
   readonly bundles: number;
+  /** `staged`: the namespace wants somebody else to approve it first. */
+  readonly state: "published" | "staged";
 }
 
 const statementShape = z.looseObject({
@@ -81,12 +83,16 @@ export async function publishLayout(
     await attach(bytes, subject, said.predicateType);
     onProgress(`${index.name} ${index.version} attached ${file}`);
   }
-  await registry.putManifest(index.name, index.version, indexBytes, mediaTypes.index);
+  let state: Published["state"] = "published";
+  await registry.putManifest(index.name, index.version, indexBytes, mediaTypes.index, (told) => {
+    if (told === "staged") state = "staged";
+  });
   return {
     name: index.name,
     version: index.version,
     index: descriptor.digest,
     bundles: statements.length + more.length,
+    state,
   };
 
   async function attach(bundle: Uint8Array, subject: Descriptor, predicateType: string): Promise<void> {

@@ -29,7 +29,10 @@ export function publishCommand(): Command {
         const done = await publishLayout(args[0] ?? "", signerFrom(options), registry, progress, more);
         output.result(
           done,
-          () => `published ${done.name} ${done.version} (${done.bundles} signed statements)\n  ${done.index}\n`,
+          () =>
+            `${done.state} ${done.name} ${done.version} (${done.bundles} signed statements)\n  ${done.index}\n${
+              done.state === "staged" ? "it waits until somebody else approves it (kernlock registry review)\n" : ""
+            }`,
         );
       } finally {
         await registry.close();

@@ -189,7 +189,14 @@ export class RegistryClient {
   }
 
   /** `reference` is a tag or the digest of `bytes`. */
-  async putManifest(repo: string, reference: string, bytes: Uint8Array, mediaType: string): Promise<Digest> {
+  async putManifest(
+    repo: string,
+    reference: string,
+    bytes: Uint8Array,
+    mediaType: string,
+    /** Hears the state that a Kernlock registry gives a version which is not published yet: `staged`. */
+    onState: (state: string) => void = () => {},
+  ): Promise<Digest> {
     const what = `manifest ${reference} of ${repo}`;
     const digest = digestOf(bytes);
     if (isDigest(reference) && reference !== digest) mismatch(what, reference, digest);
@@ -201,6 +208,8 @@ export class RegistryClient {
     await answer.body.dump();
     const stored = header(answer, "docker-content-digest");
     if (stored !== undefined && stored !== digest) mismatch(what, digest, stored);
+    const state = header(answer, "kernlock-state");
+    if (state !== undefined) onState(state);
     return digest;
   }
 

@@ -2,11 +2,13 @@
 import { generateKeyPairSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { mediaTypes } from "@kernlock/kernels/format";
+import { RegistryClient } from "@kernlock/kernels/oci";
 import { type Command, CommanderError } from "commander";
 import { expect, test, vi } from "vitest";
 import { policyCommand } from "../../cli/commands/policy.ts";
 import { registryCommand } from "../../cli/commands/registry.ts";
-import { makePackage, publish, startRegistry } from "../../registry-server/test/material.ts";
+import { makePackage, publish, pushAll, startRegistry } from "../../registry-server/test/material.ts";
 import { newFolder } from "./drivers.ts";
 
 const all = (root: Command): Command[] => [root, ...root.commands.flatMap(all)];
@@ -169,4 +171,16 @@ test("health and the filtered audit log", async () => {
   const audit = ["registry", "audit", ...data, "--action", "version.", "--subject", "acme/norm"];
   expect(await kernlock(audit)).toMatchObject([0, [{ action: "version.publish", subject: "acme/norm@1.0.0" }]]);
   expect(await kernlock([...audit, "--after", "3"])).toEqual([2, "KL_CLI_USAGE"]);
+});
+
+test("a client hears that what it pushed waits", async () => {
+  const { at } = await start();
+  await at.registry.updateNamespace({ namespace: "acme", review: "required" });
+  const pack = makePackage();
+  await pushAll(at, pack);
+  const client = new RegistryClient({ origin: at.origin, token: at.write });
+  const heard: string[] = [];
+  await client.putManifest(pack.name, pack.version, pack.index, mediaTypes.index, (state) => heard.push(state));
+  await client.close();
+  expect(heard).toEqual(["staged"]);
 });
