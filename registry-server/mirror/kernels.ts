@@ -14,8 +14,10 @@ import {
   mediaTypes,
   parseStrictJson,
   parseVariant,
+  type Variant,
 } from "@kernlock/kernels/format";
 import {
+  checkVariantManifest,
   type Descriptor,
   emptyConfigBlob,
   type FetchedManifest,
@@ -29,6 +31,7 @@ import { z } from "zod";
 import type { Namespace } from "../admin.ts";
 import { storeManifest } from "../publish/store-manifest.ts";
 import type { ManifestRow } from "../store/records.ts";
+import { foresee } from "./foresee.ts";
 import { keepBlob, keepBytes, type WantedBlob } from "./keep.ts";
 import type { Kit } from "./kit.ts";
 import { actorOf, type Mirror, upstreamRepository } from "./mirrors.ts";
@@ -36,6 +39,7 @@ import { actorOf, type Mirror, upstreamRepository } from "./mirrors.ts";
 /** Bundles on one manifest; an upstream that lists more is not followed. */
 const maxBundles = 64;
 const maxBundleBytes = 4 << 20;
+const maxConfigBytes = 1 << 20;
 const leaseMs = 60_000;
 const blobsAtATime = 4;
 const fallbackShape = z.looseObject({
@@ -113,16 +117,22 @@ export async function admit(
   const { registry } = kit.upstream(mirror);
 
   const variants: FetchedManifest[] = [];
+  const configs: { key: string; manifest: Digest; variant: Variant; bytes: Uint8Array; descriptor: Descriptor }[] = [];
   const blobs = new Map<Digest, WantedBlob>();
-  for (const { manifest } of index.variants) {
+  for (const { variant: key, manifest } of index.variants) {
     const variant = await named(registry.getManifest(repository, manifest.digest));
     if (variant.bytes.byteLength !== manifest.size) {
       fail("KL_MIRROR_UPSTREAM", "A variant's manifest has another size than the index says.", {
         details: { digest: manifest.digest },
       });
     }
-    const { config, files } = parseVariantManifest(variant.bytes);
-    for (const blob of [config, ...files]) blobs.set(blob.digest, { digest: blob.digest, size: blob.size });
+    const parsed = parseVariantManifest(variant.bytes);
+    for (const { digest, size } of parsed.files) blobs.set(digest, { digest, size });
+    const { digest, size } = parsed.config;
+    const bytes = await named(registry.getBlob(repository, digest, { size, maxBytes: maxConfigBytes }));
+    const config = parseVariant(bytes);
+    checkVariantManifest(parsed, config, { name: index.name, version, variant: key });
+    configs.push({ key, manifest: variant.digest, variant: config, bytes, descriptor: parsed.config });
     variants.push(variant);
   }
   const bytes = [...blobs.values()].reduce((sum, { size }) => sum + size, 0);
@@ -135,7 +145,9 @@ export async function admit(
   // Evidence before files: it is small, and without it nothing else is of use.
   const evidence: Evidence[] = [];
   for (const { digest } of [fetched, ...variants]) evidence.push(...(await fetchEvidence(kit, subject, digest)));
+  await foresee(kit, subject, { index, digest: fetched.digest, variants: configs, evidence });
 
+  for (const { bytes: config, descriptor } of configs) await keepBytes(kit, repository, descriptor, once(config));
   const queue = blobs.values();
   const worker = async () => {
     for (const blob of queue) await named(keepBlob(kit, mirror, repository, blob));
@@ -167,6 +179,7 @@ export async function admit(
 }
 
 interface Evidence {
+  readonly subject: Digest;
   readonly manifest: FetchedManifest;
   readonly bundle: Uint8Array;
   readonly descriptor: Descriptor;
@@ -187,7 +200,7 @@ async function fetchEvidence(kit: Kit, { repository, mirror }: Subject, about: D
     const bundle = await named(registry.getBlob(repository, blob, { size, maxBytes: maxBundleBytes }));
     // As of anybody who attaches something here: a statement, and about this.
     if (describeBundle(bundle)?.subjects.includes(about) !== true) continue;
-    found.push({ manifest, bundle, descriptor: parsed.bundle });
+    found.push({ subject: about, manifest, bundle, descriptor: parsed.bundle });
   }
   return found;
 }
