@@ -1,11 +1,21 @@
 /** Makes a portable folder: Node, the command, native code, kernels, lock and policy, and a signed list of all of it. */
 import { spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { nativePaths } from "@kernlock/engine";
 import { fail } from "@kernlock/kernels/format";
 import { type Lock, memoryAddonPath } from "@kernlock/loader";
-import type { Signer } from "@kernlock/policies/trust";
+import { parsePolicy, type Signer } from "@kernlock/policies/trust";
+import { approvalsPath } from "../policies.ts";
 import type { Project } from "../project.ts";
 import { deliveredName, ownFiles, packageFiles } from "./contents.ts";
 import { describe, manifestName, signatureName, signManifest } from "./manifest.ts";
@@ -99,8 +109,21 @@ function copyProject(project: Project, lock: Lock, folder: string): void {
     const name = digest.slice("sha256:".length);
     copy(join(project.cache, blobs, name), join(folder, "cache", blobs, name));
   }
+  copyEvidence(project.policy, folder);
   const trust = join(project.folder, "trust");
   if (existsSync(trust)) cpSync(trust, join(folder, "trust"), { recursive: true });
+}
+
+/** What lies beside a policy and counts: signatures, exceptions, feeds from files. Feeds from URLs are fetched where it runs. */
+function copyEvidence(policy: string, folder: string): void {
+  const approvals = approvalsPath(policy);
+  if (existsSync(approvals)) copy(approvals, approvalsPath(join(folder, "kernels.policy.yaml")));
+  const exceptions = join(dirname(policy), "kernels.exceptions");
+  if (existsSync(exceptions)) cpSync(exceptions, join(folder, "kernels.exceptions"), { recursive: true });
+  for (const { location } of parsePolicy(readFileSync(policy)).feeds) {
+    const from = "file" in location ? join(dirname(policy), location.file) : undefined;
+    if ("file" in location && from !== undefined && existsSync(from)) copy(from, join(folder, location.file));
+  }
 }
 
 /** Digests of blobs in a lock; whatever else has the form of one and is no blob is not in the cache and passed over. */
