@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { lockdown } from "../../scripts/demo-lockdown.ts";
+import { lockdown } from "../../scripts/demo-lockdown/story.ts";
 import { mountNamespaces } from "../../scripts/operator.ts";
 
 /** Throws at the first outcome that is not as told. The hostile kernel has tests of its own: test/attacks/hostile-kernel. */
