@@ -52,6 +52,9 @@ export function openSpool(folder: string, limits: StoreLimits): Spool {
   };
 }
 
+/** A write takes a turn of the event loop and of a thread, whatever its size; each upload holds this much. */
+const writtenAtOnce = 256 << 10;
+
 function incoming(
   at: { id: string; path: string; file: FileHandle; max: number },
   keep: (spooled: Spooled) => Promise<void>,
@@ -73,18 +76,35 @@ function incoming(
     },
     async append(source, limit = at.max) {
       const max = Math.min(limit, at.max);
+      let held: Uint8Array[] = [];
+      let heldBytes = 0;
+      // Hash, size and file move together, so that an upload that was cut can go on from `size`.
+      const write = async () => {
+        const parts = held;
+        held = [];
+        heldBytes = 0;
+        await writeAll(at.file, parts, size);
+        for (const part of parts) {
+          hash.update(part);
+          size += part.byteLength;
+        }
+      };
       try {
-        for await (const chunk of source) {
-          if (size + chunk.byteLength > max) {
-            fail("KL_REGISTRY_BLOB_TOO_LARGE", `The upload is larger than the ${max} bytes that are taken here.`, {
-              remedy: "Split the package, or ask the registry's operator to raise the limit.",
-              details: { limit: max },
-            });
+        try {
+          for await (const chunk of source) {
+            if (size + heldBytes + chunk.byteLength > max) {
+              fail("KL_REGISTRY_BLOB_TOO_LARGE", `The upload is larger than the ${max} bytes that are taken here.`, {
+                remedy: "Split the package, or ask the registry's operator to raise the limit.",
+                details: { limit: max },
+              });
+            }
+            held.push(chunk);
+            heldBytes += chunk.byteLength;
+            if (heldBytes >= writtenAtOnce) await write();
           }
-          // Hash, size and file move together, so that an upload that was cut can go on from `size`.
-          await writeAll(at.file, chunk, size);
-          hash.update(chunk);
-          size += chunk.byteLength;
+        } finally {
+          // Also what came before a cut.
+          await write();
         }
       } catch (error) {
         if (isCut(error)) {
@@ -126,10 +146,12 @@ async function sha512Of(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.byteLength; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.byteLength - done, position + done);
-    done += bytesWritten;
+async function writeAll(file: FileHandle, parts: readonly Uint8Array[], position: number): Promise<void> {
+  const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  let done = total === 0 ? 0 : (await file.writev(parts, position)).bytesWritten;
+  // Seldom: the disk took less than it was given.
+  for (const rest = done < total ? Buffer.concat(parts) : Buffer.alloc(0); done < total; ) {
+    done += (await file.write(rest, done, total - done, position + done)).bytesWritten;
   }
 }
 

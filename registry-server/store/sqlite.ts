@@ -25,10 +25,11 @@ export function openSqlite(folder: string): SqliteSql {
   const reader = connect(path);
   const reading = queriesOn(reader);
   const writing = queriesOn(writer);
-  const group = oneCommitForMany(writer);
+  const remembered = remembering(reader);
+  const group = oneCommitForMany(writer, remembered.changed);
   return {
     dialect: "sqlite",
-    one: reading.one,
+    one: remembered.one,
     all: reading.all,
     run: (text, ...values) => group.add(() => writing.run(text, ...values)),
     transaction: (work) => group.add(() => work(writing)),
@@ -54,13 +55,17 @@ function connect(path: string): Database.Database {
   return connection;
 }
 
-function queriesOn(connection: Database.Database): Queries {
-  const prepared = new Map<string, Database.Statement<unknown[]>>();
-  const statement = (text: string) => {
+function statementsOf(connection: Database.Database): (text: string) => Statement {
+  const prepared = new Map<string, Statement>();
+  return (text) => {
     const found = prepared.get(text) ?? connection.prepare<unknown[]>(text);
     prepared.set(text, found);
     return found;
   };
+}
+
+function queriesOn(connection: Database.Database): Queries {
+  const statement = statementsOf(connection);
   return {
     one: async <T>(text: string, ...values: readonly Value[]) => statement(text).get(...values) as T | undefined,
     all: async <T>(text: string, ...values: readonly Value[]) => statement(text).all(...values) as T[],
@@ -80,6 +85,72 @@ function migrate(connection: Database.Database): void {
     .immediate();
 }
 
+const mostRememberedBytes = 8 << 20;
+const mostOfOneRow = 64 << 10;
+
+/**
+ * What was read is remembered until anybody commits anything: most of what is asked is asked again, and a look-up costs
+ * two locks and a copy. Whether it still holds is asked once in each turn of the event loop and after each commit of
+ * this process, so that no request is answered with what was true before it came.
+ */
+function remembering(reader: Database.Database) {
+  const version = reader.prepare<unknown[]>("pragma data_version").pluck();
+  const statement = statementsOf(reader);
+  const known = new Map<string, unknown>();
+  let bytes = 0;
+  let seen: unknown;
+  let fresh = false;
+  const forget = () => {
+    known.clear();
+    bytes = 0;
+  };
+  const check = () => {
+    fresh = true;
+    process.nextTick(() => {
+      fresh = false;
+    });
+    const now = version.get();
+    if (now !== seen) forget();
+    seen = now;
+  };
+  return {
+    one: async <T>(text: string, ...values: readonly Value[]): Promise<T | undefined> => {
+      if (!fresh) check();
+      const key = keyOf(text, values);
+      const found = known.get(key);
+      if (found !== undefined || known.has(key)) return found as T | undefined;
+      const row = Object.freeze(statement(text).get(...values));
+      const size = 200 + key.length + sizeOf(row);
+      if (size > mostOfOneRow) return row as T | undefined;
+      if (bytes + size > mostRememberedBytes) forget();
+      bytes += size;
+      known.set(key, row);
+      return row as T | undefined;
+    },
+    /** This process has committed something. */
+    changed: () => {
+      fresh = false;
+    },
+  };
+}
+
+/** Lengths stand before values, so that no two questions have the same key whatever they hold. */
+function keyOf(text: string, values: readonly Value[]): string {
+  let key = text;
+  for (const value of values) {
+    const part = Buffer.isBuffer(value) ? value.toString("latin1") : String(value);
+    key += `\n${value === null ? "null" : typeof value} ${part.length} ${part}`;
+  }
+  return key;
+}
+
+function sizeOf(row: unknown): number {
+  let size = 0;
+  for (const value of Object.values(row ?? {}))
+    size += typeof value === "string" || Buffer.isBuffer(value) ? value.length : 8;
+  return size;
+}
+
 type Statement = Database.Statement<unknown[]>;
 
 interface Waiting {
@@ -94,7 +165,7 @@ const mostAtOnce = 64;
  * Waiting for the disk is most of what a small transaction costs, so those that wait at the same moment share one
  * commit. Each is a savepoint: it fails by itself. Nobody hears of success before the disk has it.
  */
-function oneCommitForMany(writer: Database.Database) {
+function oneCommitForMany(writer: Database.Database, committed: () => void) {
   const [begin, commit, save, release, undo] = (
     ["begin immediate", "commit", "savepoint one", "release one", "rollback to one"] as const
   ).map((text) => writer.prepare(text)) as [Statement, Statement, Statement, Statement, Statement];
@@ -119,6 +190,7 @@ function oneCommitForMany(writer: Database.Database) {
         release.run();
       }
       commit.run();
+      committed();
     } catch (error) {
       if (writer.inTransaction) writer.exec("rollback");
       for (const { failed } of works) failed(error);
