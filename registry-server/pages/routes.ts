@@ -119,7 +119,9 @@ export function pageRoutes(app: FastifyInstance, context: Context): void {
       const known =
         statements.some((s) => s.bundle.digest === digest) ||
         (await attestationsOf(context, shown, policyOf(found!.owner))).some((a) => a.bundle === digest);
-      if (!known || (await records.blob(name, digest))?.visible !== 1) return notFound(request, reply);
+      const visible = (await records.blob(name, digest))?.visible;
+      const open = visible === 1 || (visible === 0 && shown.state === "staged");
+      if (!known || !open) return notFound(request, reply);
       const file = `${name.replace("/", "-")}-${version}-${digest.slice(7, 19)}.sigstore.json`;
       return reply
         .headers({

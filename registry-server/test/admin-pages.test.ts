@@ -59,6 +59,11 @@ test("a version is approved from its page, and shown to everybody from then on",
   const bo = await signedIn(at, "bo");
   expect((await fetch(`${at.origin}/kernels/acme/norm/2.0.0`)).status).toBe(404);
   expect(await textOf(bo.get("/kernels/acme/norm/2.0.0"))).toContain("waits for its review");
+  // Whoever decides reads the signed statements first; nobody else can.
+  const bundle = /href="([^"]+\/bundles\/[^"]+)"/.exec(
+    await textOf(bo.get("/kernels/acme/norm/2.0.0/provenance")),
+  )![1]!;
+  expect([(await bo.get(bundle)).status, (await fetch(at.origin + bundle)).status]).toEqual([200, 404]);
   const answer = await bo.send("/admin/reviews", "/admin/reviews", {
     name: "acme/norm",
     version: "2.0.0",
