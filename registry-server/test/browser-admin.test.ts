@@ -47,7 +47,7 @@ describe.skipIf(executablePath === undefined)("administration (needs chromium)",
   afterAll(() => browser?.close());
 
   test("has no axe violation, no complaint, nothing over the edge, no foreign request", {
-    timeout: 400_000,
+    timeout: 900_000,
   }, async () => {
     const at = await governed();
     const found: string[] = [];
@@ -83,7 +83,7 @@ describe.skipIf(executablePath === undefined)("administration (needs chromium)",
     expect(found).toEqual([]);
   });
 
-  test("works with JavaScript off: approve, withhold, release, filter", { timeout: 120_000 }, async () => {
+  test("works with JavaScript off: approve, withhold, release, filter", { timeout: 300_000 }, async () => {
     const at = await governed();
     const context = await browser.newContext({ javaScriptEnabled: false });
     const page = await context.newPage();
