@@ -2,12 +2,11 @@
  * Plain OCI: manifests and blobs come one by one, when somebody asks for them. A blob comes only if a manifest names
  * it that is here, and is handed out when it is whole.
  */
-import { type Digest, digestOf, isDigest, parseStrictJson } from "@kernlock/kernels/format";
+import { type Digest, isDigest, parseStrictJson } from "@kernlock/kernels/format";
 import type { FetchedManifest } from "@kernlock/kernels/oci";
-import { storeManifest } from "../publish/store-manifest.ts";
 import type { ContentDigest } from "../store/digests.ts";
+import { isAbsent, type Subject, store } from "./fetched.ts";
 import { keepBlob } from "./keep.ts";
-import { isAbsent, type Subject } from "./kernels.ts";
 import type { Kit } from "./kit.ts";
 import { actorOf } from "./mirrors.ts";
 
@@ -73,21 +72,6 @@ export async function bringReferrers(kit: Kit, subject: Subject, about: Digest):
     count++;
   }
   return count;
-}
-
-async function store(kit: Kit, { repository, owner, mirror }: Subject, fetched: FetchedManifest): Promise<void> {
-  const bytes = Buffer.from(fetched.bytes);
-  await storeManifest(kit.context, {
-    repository,
-    owner,
-    digest: digestOf(bytes),
-    mediaType: fetched.mediaType,
-    bytes,
-    publishes: true,
-    administers: true,
-    actor: actorOf(mirror),
-    blobsFollow: true,
-  });
 }
 
 /** The size that some manifest gives a blob. */

@@ -9,7 +9,7 @@ import { auditBases, contentsOf, type Evidence, judge, type KernelFacts } from "
 import { readJudges } from "../publish/policies.ts";
 import { assertPublishable } from "../publish/refusal.ts";
 import { coolDown } from "./cool-down.ts";
-import type { Subject } from "./kernels.ts";
+import type { Subject } from "./fetched.ts";
 import type { Kit } from "./kit.ts";
 
 export async function foresee(

@@ -1,17 +1,21 @@
 /** The mirrors of a registry: what they bring when something is asked for that is not here, or may have changed. */
-import { type Digest, fail, isDigest, isVersion, KernlockError } from "@kernlock/kernels/format";
+import { type Digest, fail, isDigest, isVersion } from "@kernlock/kernels/format";
 import type { FastifyBaseLogger } from "fastify";
 import type { Context } from "../context.ts";
 import type { Publisher } from "../publish/publish.ts";
 import type { ContentDigest } from "../store/digests.ts";
 import { bringBlob, bringManifest, bringReferrers, bringTag, listTags } from "./artifacts.ts";
 import { createAsking, type Health, type Outcome, type Question } from "./asking.ts";
+import { refreshEvidence } from "./evidence.ts";
+import type { Subject } from "./fetched.ts";
 import { createFlights, createMemory, createSlots, within } from "./flights.ts";
-import { admit, fetchIndex, inTurn, refreshEvidence, type Subject, versionOf } from "./kernels.ts";
+import { admit, fetchIndex, versionOf } from "./kernels.ts";
 import { defaultOptions, type Kit, type MirrorOptions } from "./kit.ts";
 import { covers, type Mirror } from "./mirrors.ts";
+import { createRefresh, type Refreshed } from "./refresh.ts";
 import { applyStates, askStates, type UpstreamState } from "./states.ts";
-import { failureOf, openUpstream, type Upstream } from "./upstream.ts";
+import { inTurn } from "./turns.ts";
+import { openUpstream, type Upstream } from "./upstream.ts";
 import { linesOf } from "./versions.ts";
 
 /** How long a declaration that was made elsewhere may go unnoticed. */
@@ -19,25 +23,6 @@ const declarationsMs = 1000;
 const choreMs = 60_000;
 const triesInLine = 5;
 const notKernlockSeconds = 3600;
-
-export interface Brought {
-  readonly name: string;
-  readonly admitted: readonly string[];
-  readonly refused: readonly { readonly version: string; readonly code: string; readonly message: string }[];
-  /** Versions that the upstream now has with other bytes than it had; those that are here stay. */
-  readonly changed: readonly string[];
-  /** Statements about versions that were here before. */
-  readonly statements: number;
-}
-
-export interface Refreshed {
-  readonly mirror: string;
-  readonly packages: readonly Brought[];
-  /** Versions whose state the upstream changed. */
-  readonly states: number;
-  /** Why the upstream could not be asked, or null. */
-  readonly problem: { readonly code: string; readonly message: string } | null;
-}
 
 export interface Mirrors {
   of(repository: string): Promise<Mirror | undefined>;
@@ -257,35 +242,7 @@ export function createMirrors(
       const work = () => bring(kit, subject, digest).then(() => true);
       return askAgain({ ...subject, what: `referrers:${digest}`, held: true, via, work });
     },
-    async refresh(mirror, only) {
-      asking.forget(mirror, only?.repository);
-      const owner = await records.namespace(mirror.namespace);
-      const names = only === undefined ? await records.mirroredRepositories(mirror.id) : [only.repository];
-      const packages: Brought[] = [];
-      let changedStates = 0;
-      let problem: Refreshed["problem"] = null;
-      // One package that cannot be had keeps nobody from the others.
-      const attempt = async (work: () => Promise<void>) => {
-        try {
-          await work();
-        } catch (thrown) {
-          const failure = failureOf(thrown);
-          if (failure.kind === "absent") return;
-          if (!(failure.error instanceof KernlockError)) throw thrown;
-          problem ??= { code: failure.error.code, message: failure.error.message };
-        }
-      };
-      await attempt(async () => {
-        const found = owner?.kind === "kernels" ? await statesOf(mirror, true) : null;
-        if (found !== null) changedStates = await applyStates(kit, mirror, found);
-      });
-      for (const repository of names) {
-        await attempt(async () => {
-          packages.push(await refreshOne({ repository, mirror, owner: owner! }, only?.version));
-        });
-      }
-      return { mirror: mirror.id, packages, states: changedStates, problem };
-    },
+    refresh: createRefresh({ kit, asking, statesOf, catchUp, versionQuestion }),
     async close() {
       closing.abort();
       clearInterval(chore);
@@ -294,60 +251,6 @@ export function createMirrors(
       await running;
     },
   };
-
-  async function refreshOne(subject: Subject, version: string | undefined): Promise<Brought> {
-    const { repository, mirror, owner } = subject;
-    const nothing = { name: repository, admitted: [], refused: [], changed: [], statements: 0 };
-    if (!(await asking.isOwn(subject))) {
-      return fail("KL_MIRROR_LOCAL", `${repository} holds packages that did not come from the mirror.`, {
-        remedy: "It is served as it is; the upstream is not asked.",
-      });
-    }
-    if (owner.kind === "artifacts") {
-      const tags = version === undefined ? await records.movingTags(repository, "", 1000) : [version];
-      for (const tag of tags) await orThrow(subject, `tag:${tag}`, () => bringTag(kit, subject, tag).then(() => true));
-      return { ...nothing, admitted: tags };
-    }
-    if (version !== undefined && (await records.version(repository, version)) === undefined) {
-      const outcome = await asking.once(versionQuestion(subject, version, []));
-      if (outcome.kind === "unavailable") throw outcome.error;
-      if (outcome.kind === "fetched") return { ...nothing, admitted: [version] };
-      const { code, message } =
-        outcome.kind === "refused"
-          ? outcome.error
-          : { code: "KL_OCI_NOT_FOUND", message: "The upstream has no such version, or it waits for a review here." };
-      return { ...nothing, refused: [{ version, code, message }] };
-    }
-    const held = (await records.versions(repository)).filter((row) => version === undefined || row.version === version);
-    const changed: string[] = [];
-    let statements = 0;
-    await orThrow(subject, "held", async () => {
-      const { registry } = kit.upstream(mirror);
-      for (const row of held) {
-        const other = await registry.newerManifest(repository, row.version, row.digest).catch(() => undefined);
-        if (other !== undefined) changed.push(row.version);
-        const document = JSON.parse((await records.version(repository, row.version))!.document);
-        const variants = (document.variants ?? []) as { manifest: { digest: Digest } }[];
-        for (const digest of [row.digest as Digest, ...variants.map(({ manifest }) => manifest.digest)]) {
-          if (row.state !== "quarantined") statements += await refreshEvidence(kit, subject, digest);
-        }
-      }
-      return true;
-    });
-    if (changed.length > 0) log.error({ mirror: mirror.id, repository, changed }, "the upstream changed versions");
-    if (version !== undefined) return { ...nothing, changed, statements };
-    let caught: Awaited<ReturnType<typeof catchUp>> = { admitted: [], refused: [] };
-    await orThrow(subject, "versions", async () => {
-      caught = await catchUp(subject, []);
-      return true;
-    });
-    return { ...nothing, ...caught, changed, statements };
-  }
-
-  async function orThrow(subject: Subject, what: string, work: () => Promise<boolean>): Promise<void> {
-    const outcome = await asking.once({ ...subject, what, held: true, via: [], work });
-    if (outcome.kind === "unavailable" || outcome.kind === "refused") throw outcome.error;
-  }
 
   // States change without anybody asking for a version; one of the nodes looks.
   let running: Promise<unknown> = Promise.resolve();

@@ -1,9 +1,12 @@
 /** Upstreams that lie, stall, wander off or never end: nothing of it is served or kept. */
+import { execFileSync } from "node:child_process";
 import type { lookup } from "node:dns";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { digestOf, mediaTypes } from "@kernlock/kernels/format";
 import { describe, expect, test } from "vitest";
-import { makePackage, policyFor, refusal, stored, unfinished } from "./material.ts";
+import { makePackage, policyFor, refusal, stored, temporaryFolder, unfinished } from "./material.ts";
 import { blobOf, type Lie, manifestOf, put, refer, startFront, startMirror, startShelf } from "./mirror-material.ts";
 
 const pack = makePackage();
@@ -406,6 +409,26 @@ test("a token route is answered with the credentials, its token goes with what i
     `Basic ${Buffer.from("user:pass-word").toString("base64")}`,
     "/token?service=shelf&scope=repository%3Aacme%2Fnorm%3Apull",
   ]);
+});
+
+test("a private authority is trusted where the operator names it, and https is not left", async () => {
+  const folder = temporaryFolder();
+  const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+  const subject = ["-subj", "/CN=upstream", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"];
+  const files = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", key, "-out", cert];
+  execFileSync("openssl", ["req", "-x509", ...files, ...subject], { stdio: "ignore" });
+  const upstream = await startShelf({ key: readFileSync(key, "utf8"), cert: readFileSync(cert, "utf8") });
+  await put(upstream.shelf, pack, upstream.key);
+  const stranger = await startMirror(upstream);
+  expect((await refusal(manifestOf(stranger, "1.0.0")))[2]).toBe("KL_MIRROR_UNAVAILABLE");
+  const plain = await startFront((_, response) => void response.writeHead(200).end(pack.payload));
+  const at = await startMirror(upstream, { settings: { ca: cert, hosts: [new URL(plain.origin).host] } });
+  upstream.lie = on(payload, answer(307, { location: plain.origin }));
+  expect((await refusal(manifestOf(at, "1.0.0")))[2]).toBe("KL_MIRROR_UPSTREAM");
+  expect(plain.asked).toEqual([]);
+  upstream.lie = undefined;
+  at.clock.ahead += 601_000;
+  expect((await manifestOf(at, "1.0.0")).status).toBe(200);
 });
 
 test("a policy here that trusts nobody of theirs is not softened by anything they send", async () => {

@@ -1,5 +1,6 @@
 /** Mirrors for tests: a registry that mirrors, and an upstream that is a real one or lies as the test wants. */
 import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { type Digest, digestOf, mediaTypes } from "@kernlock/kernels/format";
 import { bundleManifest } from "@kernlock/kernels/oci";
@@ -95,9 +96,12 @@ export interface Front {
 }
 
 /** Stands in front of a registry, counts what it is asked, and lies when told to. */
-export async function startFront(answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<Front> {
+export async function startFront(
+  answer: (request: IncomingMessage, response: ServerResponse) => void,
+  tls?: { key: string; cert: string },
+): Promise<Front> {
   const asked: Asked[] = [];
-  const server = createServer((request, response) => {
+  const listener = (request: IncomingMessage, response: ServerResponse) => {
     const path = (request.url ?? "").split("?")[0]!;
     asked.push({ method: request.method ?? "", path, headers: request.headers });
     response.on("error", () => {});
@@ -105,10 +109,11 @@ export async function startFront(answer: (request: IncomingMessage, response: Se
       if (front.lie !== undefined && (await front.lie(request, response, path))) return;
       answer(request, response);
     })();
-  });
+  };
+  const server = tls === undefined ? createServer(listener) : createSecureServer(tls, listener);
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const front: Front = {
-    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    origin: `${tls === undefined ? "http" : "https"}://127.0.0.1:${(server.address() as AddressInfo).port}`,
     asked,
     count: (text) => asked.filter(({ path }) => path.includes(text)).length,
     lie: undefined,
@@ -146,7 +151,10 @@ export interface Shelf {
 }
 
 /** A small honest registry of one repository, in memory, which knows nothing of Kernlock. */
-export async function startShelf(): Promise<Front & { readonly shelf: Shelf; readonly key: TestKey }> {
+export async function startShelf(tls?: {
+  key: string;
+  cert: string;
+}): Promise<Front & { readonly shelf: Shelf; readonly key: TestKey }> {
   const shelf: Shelf = { manifests: new Map(), blobs: new Map(), referrers: new Map(), tags: [] };
   const front = await startFront((request, response) => {
     const path = (request.url ?? "").split("?")[0]!;
@@ -168,7 +176,7 @@ export async function startShelf(): Promise<Front & { readonly shelf: Shelf; rea
     const blob = kind === "blobs" ? shelf.blobs.get(reference) : undefined;
     if (blob === undefined) return send(404, { "content-type": "application/json" }, '{"errors":[{"code":"NO"}]}');
     return send(200, { "content-length": String(blob.byteLength) }, blob);
-  });
+  }, tls);
   return Object.assign(front, { shelf, key: newKey() });
 }
 
