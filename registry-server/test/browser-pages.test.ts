@@ -76,6 +76,29 @@ describe.skipIf(executablePath === undefined)("every page (needs chromium)", () 
     },
   );
 
+  test("works with JavaScript off: sign in at the issuer, add a member, revoke a token, sign out", {
+    timeout: 120_000,
+  }, async () => {
+    const at = await showcase();
+    const context = await browser.newContext({ javaScriptEnabled: false });
+    const page = await context.newPage();
+    await page.goto(`${at.origin}/namespaces/acme/members`);
+    await page.getByRole("link", { name: "Sign in with Example SSO" }).click();
+    expect(new URL(page.url()).pathname).toBe("/namespaces/acme/members");
+    await page.getByLabel("Known by").selectOption("group");
+    await page.getByLabel("Exact value").fill("auditors");
+    await page.getByRole("button", { name: "Add" }).click();
+    expect(await page.getByRole("row", { name: /auditors/ }).count()).toBe(1);
+    await page.getByRole("button", { name: "Remove auditors" }).click();
+    expect(await page.getByRole("row", { name: /auditors/ }).count()).toBe(0);
+    await page.getByRole("link", { name: "Tokens" }).click();
+    await page.getByRole("button", { name: "Revoke ci" }).click();
+    expect(await page.getByRole("row", { name: /^ci / }).count()).toBe(0);
+    await page.getByRole("button", { name: "Sign out" }).click();
+    expect(await page.getByRole("link", { name: "Sign in" }).count()).toBe(1);
+    await context.close();
+  });
+
   test("works with JavaScript off: search, narrow, check a machine, compare", { timeout: 60_000 }, async () => {
     const at = await showcase();
     const context = await browser.newContext({ javaScriptEnabled: false });

@@ -19,17 +19,19 @@ test("a bucket empties, refills evenly, and is one caller's and one class's", ()
 });
 
 test("who asks too often is told when to come back, and nobody else is", async () => {
-  const at = await startRegistry({ limits: { read: 20 } });
+  const at = await startRegistry({ limits: { read: 4 } });
   const get = (token: string) => fetch(`${at.origin}/api/v1/search`, { headers: bearer(token) });
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < 2; i++) {
     const answer = await get(at.read);
     expect([answer.status, answer.headers.get("ratelimit")]).toEqual([
       200,
-      expect.stringMatching(/^limit=20, remaining=/),
+      expect.stringMatching(/^limit=4, remaining=/),
     ]);
   }
   const refused = await get(at.read);
-  expect([refused.status, Number(refused.headers.get("retry-after"))]).toEqual([429, 3]);
+  expect(refused.status).toBe(429);
+  const wait = Number(refused.headers.get("retry-after"));
+  expect(wait > 0 && wait <= 15, `${wait} s`).toBe(true);
   expect(await refusal(refused)).toEqual([429, "TOOMANYREQUESTS", "KL_REGISTRY_RATE_LIMIT"]);
   expect((await get(at.write)).status).toBe(200);
   expect((await fetch(`${at.origin}/healthz`)).status).toBe(200);

@@ -48,6 +48,7 @@ export async function showcase(): Promise<Showcase> {
   const member = { namespace: "acme", issuer: issuer.url };
   await addMember({ ...member, role: "publisher", claims: { groups: "kernel-team" }, label: "Kernel team" });
   await addMember({ ...member, role: "auditor", claims: { email: "bob@audits.example" } });
+  await addMember({ ...member, role: "admin", claims: { sub: issuer.claims.sub as string }, label: "Ada" });
   const week = new Date(Date.now() + 7 * 86_400_000);
   await at.registry.createToken({
     namespace: "acme",
