@@ -50,7 +50,7 @@ ${memberTable("Members of all namespaces", everywhere, () => null)}
 <h2 id="roles" class="section">Roles</h2>
 <dl class="facts">
 <dt>reader</dt><dd>reads, also what is private</dd>
-<dt>auditor</dt><dd>reads, and attaches signed statements to what is published</dd>
+<dt>auditor</dt><dd>reads, attaches signed statements, decides reviews; publishes nothing</dd>
 <dt>publisher</dt><dd>reads, publishes, yanks</dd>
 <dt>admin</dt><dd>all of that; quarantines, and decides who has a role here</dd>
 </dl>
