@@ -6,7 +6,8 @@ export default defineConfig({
     exclude: ["**/node_modules/**", "quickstart/**", ".build/**"],
     pool: "forks",
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    // No test is about time: these end what hangs, on a machine that is busy with other things too.
+    testTimeout: 240_000,
+    hookTimeout: 400_000,
   },
 });

@@ -99,7 +99,7 @@ describe.skipIf(executablePath === undefined)("every page (needs chromium)", () 
     await context.close();
   });
 
-  test("works with JavaScript off: search, narrow, check a machine, compare", { timeout: 60_000 }, async () => {
+  test("works with JavaScript off: search, narrow, check a machine, compare", { timeout: 300_000 }, async () => {
     const at = await showcase();
     const context = await browser.newContext({ javaScriptEnabled: false });
     const page = await context.newPage();

@@ -63,7 +63,7 @@ it("runs a model from anywhere, with nothing in PATH and its own project", async
   expect(answer.run_record.length).toBeGreaterThan(8);
   const selftest = await bare("selftest", "--model", "dictionary");
   expect(selftest.stdout).toContain("55 of 55 decided conversations");
-}, 120_000);
+}, 300_000);
 
 it("answers what needs no native code, and says what it left at home", async () => {
   const doctor = await bare("doctor", "--trust", publicKey);
@@ -75,7 +75,7 @@ it("answers what needs no native code, and says what it left at home", async () 
   const { stdout } = await bare("--help");
   expect(stdout).toContain("selftest");
   expect(stdout).not.toMatch(/^ {2}registry /m);
-}, 120_000);
+}, 300_000);
 
 it("leaves out the server, tests and compilers", () => {
   for (const name of ["app/test", "app/registry-server", "app/node_modules/typescript", "app/engine/test"]) {
@@ -103,4 +103,4 @@ it("is as its signed manifest says, and is refused with one file more or one byt
   expect(JSON.parse((await check()).stdout)).toMatchObject({ error: { code: "KL_PORTABLE_DIFFERS" } });
   appendFileSync(join(portable, "manifest.json"), "\n");
   expect(JSON.parse((await check()).stdout)).toMatchObject({ error: { code: "KL_PORTABLE_SIGNATURE" } });
-}, 120_000);
+}, 300_000);

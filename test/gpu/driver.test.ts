@@ -38,7 +38,7 @@ const coded = (code: string, message = "") =>
 beforeAll(async () => {
   driver = buildFakeDriver({ gigabytes: 4 });
   kernels = await compileFile(source, []);
-}, 120_000);
+}, 300_000);
 afterEach(() => {
   driver.reset();
   for (const device of opened.splice(0)) device.close();

@@ -14,7 +14,7 @@ afterAll(() => rmSync(home, { recursive: true, force: true }));
 beforeAll(async () => {
   // Made once, for all that follow.
   await compileFile(join(import.meta.dirname, "fake", "kernels.cc"), []);
-}, 120_000);
+}, 300_000);
 
 function run(what: string): Record<string, unknown> {
   const script = join(import.meta.dirname, "fake", "engine-example.ts");
@@ -44,7 +44,7 @@ describe.skipIf(!canUseNamespace())("an engine with the fake driver (needs root 
     expect(memory.given).toBeLessThanOrEqual(plan.planned + (1 << 16));
     expect(memory.used).toBeGreaterThan(memory.given);
     expect(timeline).toContain("reservation");
-  }, 120_000);
+  }, 300_000);
 
   test("a device that is lost in the middle ends the requests with what the driver said", () => {
     expect(run("lost")).toMatchObject({ code: "KL_DEVICE_FAULT" });
@@ -52,10 +52,10 @@ describe.skipIf(!canUseNamespace())("an engine with the fake driver (needs root 
       code: "KL_OP_FAILED",
       message: expect.stringMatching(/Step \d+ \(\w+\/fake of kernlock\/fake 1\.2\.3 \(sha256:/),
     });
-  }, 120_000);
+  }, 300_000);
 
   test("memory that there is not is refused before anything is loaded", () => {
     expect(run("memory")).toMatchObject({ code: "KL_PLAN_MEMORY" });
     expect(run("exhausted")).toMatchObject({ code: "KL_MEMORY_ALLOCATE" });
-  }, 120_000);
+  }, 300_000);
 });

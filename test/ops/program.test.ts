@@ -188,7 +188,7 @@ describe("this machine", () => {
 describe("a process", () => {
   const example = (what: string) => {
     const file = join(import.meta.dirname, "exit-example.ts");
-    return spawnSync(process.execPath, [file, what], { encoding: "utf8", timeout: 20_000 });
+    return spawnSync(process.execPath, [file, what], { encoding: "utf8", timeout: 120_000 });
   };
   it("ends by itself once nothing runs", () => expect(example("idle")).toMatchObject({ status: 0, stdout: "idle\n" }));
   it("waits for a program it awaits", () => expect(example("await")).toMatchObject({ status: 0, stdout: "done\n" }));

@@ -165,14 +165,14 @@ describe("a signed kernel that", () => {
     expect((await run(tokens, unconfined))?.message).toContain(`attack ${tokens}: 0 `);
     // 2: a filter on system calls.
     expect((await run(tokens))?.message).toContain(`attack ${tokens}: 2 `);
-  }, 60_000);
+  }, 300_000);
 
   it("attacks nothing runs confined", async () => {
     expect(await run(1)).toBeNull();
-  }, 60_000);
+  }, 300_000);
 
   it("shows the secret where nothing confines it", async () => {
     const reads = attacks.find(({ what }) => what === "reads a secret file")!;
     expect((await run(tokensOf(reads), unconfined))?.message).toContain(secretText);
-  }, 60_000);
+  }, 300_000);
 });
