@@ -188,28 +188,35 @@ test("wrong names and passwords are refused alike, and slowly", async () => {
   expect(await isIn(at.who)).toBe(false);
 });
 
-test("an account is set up once, with its code, within a day", async () => {
-  let now = new Date("2026-05-01T08:00:00Z");
-  const at = await start({ now: () => now });
+// Five guesses may come at once, so no test here makes more.
+async function newcomer(options: Parameters<typeof startRegistry>[0] = {}) {
+  const at = await start(options);
   const { setupCode } = await at.registry.createAccount({ name: "bob", namespace: "acme", role: "publisher" });
-  expect(setupCode).toMatch(/^kls-[\w-]{27}$/);
-  const set = (who: Visitor, fields: Record<string, string>) =>
+  const set = (who: Visitor, fields: Record<string, string> = {}) =>
     who.send("/signin/setup", "/signin/setup", { name: "bob", code: setupCode!, password, again: password, ...fields });
+  return { ...at, setupCode, set };
+}
+
+test("an account is set up once, with its code", async () => {
+  const { set, setupCode, ...at } = await newcomer();
+  expect(setupCode).toMatch(/^kls-[\w-]{27}$/);
   expect((await signIn(at.who, { name: "bob", password: "" })).status).toBe(403);
   expect((await set(at.who, { code: "kls-wrong" })).status).toBe(403);
   expect((await set(at.who, { name: "ada" })).status).toBe(403);
-  expect((await set(at.who, { password: "short", again: "short" })).status).toBe(403);
-  expect((await set(at.who, { again: "something else entirely" })).status).toBe(403);
   const done = visitor(at.origin);
-  expect((await set(done, {})).status).toBe(303);
+  expect((await set(done)).status).toBe(303);
   expect(await isIn(done)).toBe(true);
-  now = new Date(now.getTime() + 60_000);
   const again = visitor(at.origin);
   expect((await set(again, { password: "another password here", again: "another password here" })).status).toBe(403);
+});
 
-  const { setupCode: late } = await at.registry.resetAccount({ name: "bob" });
+test("an account is set up with a password that is one, twice the same, within a day", async () => {
+  let now = new Date("2026-05-01T08:00:00Z");
+  const { who, set } = await newcomer({ now: () => now });
+  expect((await set(who, { password: "short", again: "short" })).status).toBe(403);
+  expect((await set(who, { again: "something else entirely" })).status).toBe(403);
   now = new Date(now.getTime() + 25 * 3600_000);
-  expect((await set(visitor(at.origin), { code: late! })).status).toBe(403);
+  expect((await set(who)).status).toBe(403);
 });
 
 test("a new password, or the end of an account, ends its sessions", async () => {
