@@ -55,7 +55,7 @@ async function strike(
         ? "no refusal"
         : (await refusal(answer))[2];
   // A body that broke off is cleared away a moment after its answer.
-  for (let wait = 0; wait < 50 && registryState(server.folder).join() !== before.join(); wait++) {
+  for (let wait = 0; wait < 500 && registryState(server.folder).join() !== before.join(); wait++) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   return { code, before, after: registryState(server.folder) };

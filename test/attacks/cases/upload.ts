@@ -1,5 +1,8 @@
 import { once } from "node:events";
+import { readdirSync } from "node:fs";
 import { connect } from "node:net";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { digestOf, mediaTypes } from "@kernlock/kernels/format";
 import { bearer, makePackage, putBlob, putManifest } from "../../../registry-server/test/material.ts";
 import type { Attack, Keys } from "../attack.ts";
@@ -35,7 +38,10 @@ async function raw(server: Server, length: number, digest = digestOf(bytes)): Pr
   socket.write(
     `POST /v2/${repository}/blobs/uploads/?digest=${digest} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${server.write}\r\nContent-Length: ${length}\r\n\r\n`,
   );
-  socket.end(bytes);
+  socket.write(bytes);
+  // Only once the server keeps bytes of it is the upload one that can be cut.
+  while (readdirSync(join(server.folder, "uploads")).length === 0) await setTimeout(5);
+  socket.end();
   await once(socket, "close");
   return answer;
 }
