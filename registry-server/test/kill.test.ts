@@ -42,7 +42,7 @@ test("kill -9 in the middle of an upload", async () => {
     `POST /v2/acme/norm/blobs/uploads/?digest=${digestOf(bytes)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${write}\r\nContent-Length: ${bytes.byteLength}\r\n\r\n`,
   );
   socket.write(bytes.subarray(0, bytes.byteLength / 2));
-  await vi.waitFor(() => expect(unfinished({ folder })).toHaveLength(1), 10_000);
+  await vi.waitFor(() => expect(unfinished({ folder })).toHaveLength(1), 60_000);
   await kill(first.process);
   expect(stored({ folder })).toEqual([]);
 

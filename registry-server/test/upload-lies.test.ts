@@ -21,6 +21,8 @@ async function raw(at: TestRegistry, text: string, body: Buffer, end: "half" | "
   return answer;
 }
 
+/** What is cleared away after an answer is so in a moment; on a busy machine moments are long. */
+const patience = { timeout: 60_000 };
 const post = (at: TestRegistry, length: number) =>
   `POST /v2/acme/norm/blobs/uploads/?digest=${digestOf(bytes)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${at.write}\r\nContent-Length: ${length}\r\n\r\n`;
 
@@ -29,14 +31,14 @@ test("an upload that is cut short stores nothing", async () => {
   const answer = await raw(at, post(at, 1000), bytes);
   expect(answer).toMatch(/^HTTP\/1\.1 400 /);
   expect(answer).toContain("KL_REGISTRY_UPLOAD_CUT");
-  await vi.waitFor(() => expect(unfinished(at)).toEqual([]));
+  await vi.waitFor(() => expect(unfinished(at)).toEqual([]), patience);
   expect(stored(at)).toEqual([]);
 });
 
 test("an upload whose connection breaks stores nothing", async () => {
   const at = await startRegistry();
   await raw(at, post(at, 1000), bytes, "reset");
-  await vi.waitFor(() => expect(unfinished(at)).toEqual([]));
+  await vi.waitFor(() => expect(unfinished(at)).toEqual([]), patience);
   expect(stored(at)).toEqual([]);
 });
 
@@ -50,7 +52,7 @@ test("a chunk that is cut keeps what arrived, and the upload goes on from there"
   await vi.waitFor(async () => {
     const status = await fetch(url, { headers: bearer(at.write) });
     expect([status.status, status.headers.get("range")]).toEqual([204, "0-3"]);
-  });
+  }, patience);
   expect(stored(at)).toEqual([]);
   const rest = await fetch(`${url}?digest=${digestOf(bytes)}`, {
     method: "PUT",
@@ -65,7 +67,7 @@ test("a body longer than announced is refused: by its digest, or because what fo
   const at = await startRegistry();
   const answer = await raw(at, post(at, 5), bytes);
   expect(answer).toMatch(/^HTTP\/1\.1 400 .*KL_REGISTRY_(DIGEST_MISMATCH|BAD_REQUEST)/s);
-  await vi.waitFor(() => expect([stored(at), unfinished(at)]).toEqual([[], []]));
+  await vi.waitFor(() => expect([stored(at), unfinished(at)]).toEqual([[], []]), patience);
 });
 
 test("a Content-Range that disagrees with the body is refused", async () => {
