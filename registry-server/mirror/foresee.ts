@@ -5,7 +5,8 @@
  */
 import { type Digest, mediaTypes, type Variant } from "@kernlock/kernels/format";
 import { type KernelIndex, parseBundleManifest } from "@kernlock/kernels/oci";
-import { auditBases, contentsOf, type Evidence, judge, type KernelFacts } from "@kernlock/policies/trust";
+import { auditBases, type Evidence, judge } from "@kernlock/policies/trust";
+import { kernelFacts } from "../publish/kernel-facts.ts";
 import { readJudges } from "../publish/policies.ts";
 import { assertPublishable } from "../publish/refusal.ts";
 import { coolDown } from "./cool-down.ts";
@@ -23,14 +24,7 @@ export async function foresee(
   },
 ): Promise<void> {
   const { index, digest, variants } = version;
-  const kernel: KernelFacts = {
-    name: index.name,
-    version: index.version,
-    index: digest,
-    source: { repository: index.source, revision: index.revision },
-    license: index.licenses,
-    variants: variants.map(({ key, manifest, variant }) => ({ key, manifest, contents: contentsOf(variant) })),
-  };
+  const kernel = kernelFacts(index, digest, variants);
   const { policy } = await readJudges(context, owner.name);
   const evidence = [...version.evidence];
   for (const subject of [digest, ...variants.map(({ manifest }) => manifest)]) {

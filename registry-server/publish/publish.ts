@@ -21,15 +21,7 @@ import {
   parseKernelIndex,
   parseVariantManifest,
 } from "@kernlock/kernels/oci";
-import {
-  auditBases,
-  contentsOf,
-  type Evidence,
-  judge,
-  type KernelFacts,
-  type Policy,
-  type Verdict,
-} from "@kernlock/policies/trust";
+import { auditBases, type Evidence, judge, type Policy, type Verdict } from "@kernlock/policies/trust";
 import semver from "semver";
 import type { Context } from "../context.ts";
 import { coolDown } from "../mirror/cool-down.ts";
@@ -37,6 +29,7 @@ import type { ContentDigest } from "../store/digests.ts";
 import type { Decision, ManifestRow, ReviewRow } from "../store/records.ts";
 import { type BinaryFacts, binaryFacts, renderVersion, type VersionDocument } from "./documents.ts";
 import { readOperatorFiles } from "./feeds.ts";
+import { kernelFacts } from "./kernel-facts.ts";
 import { readJudges } from "./policies.ts";
 import { assertPublishable } from "./refusal.ts";
 import { maxBundleBytes, maxBundles, requireBlobs } from "./store-manifest.ts";
@@ -363,14 +356,7 @@ export function createPublisher(context: Context): Publisher {
     variants: readonly PublishedVariant[],
     evidence: readonly Evidence[],
   ): Verdict {
-    const kernel: KernelFacts = {
-      name: index.name,
-      version: index.version,
-      index: digest,
-      source: { repository: index.source, revision: index.revision },
-      license: index.licenses,
-      variants: variants.map(({ key, manifest, variant }) => ({ key, manifest, contents: contentsOf(variant) })),
-    };
+    const kernel = kernelFacts(index, digest, variants);
     const verdict = judge({ policy, kernel, evidence, now: context.now() });
     assertPublishable(verdict, kernel);
     return verdict;
