@@ -157,7 +157,7 @@ export const gpuVariants = ["linux-x86_64-cpu-v3", "linux-x86_64-cuda-sm90a"] as
 
 /** Builds all packages, two at a time. */
 export async function buildPackages(
-  workshop: Workshop,
+  workshop: Pick<Workshop, "layouts">,
   onBuilt: (line: string) => void = () => {},
   variants: readonly string[] = cpuVariants,
 ): Promise<void> {
