@@ -77,7 +77,8 @@ export const tiles: Reference<"mxfp4_tiles"> = ({ rows, columns, blocks, scales 
       const r = row % 8;
       for (let block = 0; block < 2; block++) {
         const at = tile * 2 + block;
-        dst[base + 256 + 2 * r + block] = at < columns / 32 ? scales[(row * columns) / 32 + at]! : 0;
+        const scale = at < columns / 32 ? scales[(row * columns) / 32 + at]! : 127; // a missing block: 2 ^ 0, times codes of 0
+        dst[base + 256 + 2 * r + block] = Math.min(scale, 160) + 94;
       }
       for (let column = 0; column < 64; column++) {
         const lane = r * 4 + Math.floor((column % 8) / 2);
