@@ -11,18 +11,27 @@ namespace kl {
 constexpr int direct_warps = 15, direct_consumers = direct_warps * 32, direct_threads = direct_consumers + 32, direct_tiles = 3, direct_tokens = 8;
 constexpr int direct_most_stages = 8, direct_most_strips = 4, most_experts = 256;
 
-struct Chosen {
-  int ids[direct_tokens * 8];  // [token, slot]; -1: no such row, or an expert that is not held here
-  int active[direct_tokens * 8];
+constexpr int most_chosen = direct_tokens * 8, one_chosen = 8, chosen_entries = direct_threads / 32 * one_chosen;
+static_assert(chosen_entries >= most_chosen);
+
+struct ChosenStore {  // one token: a part for each warp; several: one for all
+  int ids[chosen_entries], active[chosen_entries];
   uint32_t bits[most_experts / 32];
   uint32_t count;
 };
 
-// The distinct experts of this launch, in rising order. For all threads.
-__device__ __forceinline__ void find_chosen(const DirectParams& p, Chosen& chosen) {
+struct Chosen {
+  const int* ids;     // [token, slot]; -1: no such row, or an expert that is not held here
+  const int* active;  // the distinct experts of this launch, in rising order
+  uint32_t count;
+};
+
+// For all threads.
+__device__ __forceinline__ Chosen find_chosen(const DirectParams& p, ChosenStore& chosen) {
   const uint32_t i = threadIdx.x, pairs = p.tokens * p.top_k;
-  if (p.tokens == 1) {  // every warp by itself, all with the same result
+  if (p.tokens == 1) {  // every warp by itself and for itself, so that none waits for another
     const uint32_t lane = i % 32;
+    int *ids = chosen.ids + i / 32 * one_chosen, *active = chosen.active + i / 32 * one_chosen;
     int id = -1;
     if (lane < pairs) {
       id = load_fresh(p.ids + lane);
@@ -33,12 +42,11 @@ __device__ __forceinline__ void find_chosen(const DirectParams& p, Chosen& chose
       const int other = __shfl_sync(~0u, id, j);
       rank += other >= 0 && other < id;
     }
-    if (lane < pairs) chosen.ids[lane] = id;
-    if (id >= 0) chosen.active[rank] = id;
+    if (lane < pairs) ids[lane] = id;
+    if (id >= 0) active[rank] = id;
     const uint32_t count = __popc(__ballot_sync(~0u, id >= 0));
-    if (lane == 0) chosen.count = count;
     __syncwarp();
-    return;
+    return {ids, active, count};
   }
   if (i < most_experts / 32) chosen.bits[i] = 0;
   __syncthreads();
@@ -59,6 +67,7 @@ __device__ __forceinline__ void find_chosen(const DirectParams& p, Chosen& chose
     if (i == 0) chosen.count = total;
   }
   __syncthreads();
+  return {chosen.ids, chosen.active, chosen.count};
 }
 
 // Where column k of h lies: the order in which a lane holds its 16 values of a tile.
@@ -69,7 +78,7 @@ __device__ __forceinline__ uint32_t h_place(uint32_t k) {
 
 __device__ __forceinline__ void direct_up(const DirectParams& p) {
   extern __shared__ __align__(128) uint8_t shared[];
-  __shared__ Chosen chosen;
+  __shared__ ChosenStore store;
   __shared__ uint64_t full[direct_most_stages], empty[direct_most_stages];
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const uint32_t row_tiles = p.hidden / 64, share = (row_tiles + direct_warps - 1) / direct_warps;
@@ -94,7 +103,7 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
       }
     }
   }
-  find_chosen(p, chosen);
+  const Chosen chosen = find_chosen(p, store);
   const uint32_t items = chosen.count * blocks;
   const uint32_t begin = uint64_t(items) * blockIdx.x / gridDim.x, end = uint64_t(items) * (blockIdx.x + 1) / gridDim.x;
 
@@ -180,7 +189,7 @@ __device__ __forceinline__ void direct_up(const DirectParams& p) {
 
 __device__ __forceinline__ void direct_down(const DirectParams& p) {
   extern __shared__ __align__(128) uint8_t shared[];
-  __shared__ Chosen chosen;
+  __shared__ ChosenStore store;
   __shared__ float weights[direct_tokens * 8];
   __shared__ uint64_t full[direct_most_stages], empty[direct_most_stages];
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
@@ -192,7 +201,7 @@ __device__ __forceinline__ void direct_down(const DirectParams& p) {
   __syncthreads();
   pdl_launch();
   // Before the wait: the router is complete, because `up` lets this launch start only after its own wait.
-  find_chosen(p, chosen);
+  const Chosen chosen = find_chosen(p, store);
   if (threadIdx.x < p.tokens * p.top_k) weights[threadIdx.x] = load_fresh(p.weights + threadIdx.x);
 
   const uint32_t strip = blockIdx.x * p.strips_per_block, strips = min(p.strips_per_block, all_strips - strip);
