@@ -4,7 +4,7 @@
  * builds the packages for sm_80 besides.
  */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileSigner } from "@kernlock/cli/keys";
 import { digestHex, type ErrorCode, payloadFiles } from "@kernlock/kernels/format";
@@ -108,6 +108,8 @@ async function main(): Promise<void> {
   const [, ownKey] = gpuVariants;
   const foreignKey = "linux-x86_64-cuda-sm80";
   const from = join(root, ".build", "gpu-project");
+  if (!existsSync(join(from, "project", "kernels.lock")))
+    throw new Error("there are no packages yet: npm run gpu-project");
   const home = join(root, ".build", "gpu-refusals");
   const layouts = join(home, "layouts");
   rmSync(home, { recursive: true, force: true });

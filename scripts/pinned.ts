@@ -4,6 +4,7 @@
  */
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
+import { buildType } from "@kernlock/kernels/build";
 import { type Digest, digestOf, formatVariant, mediaTypes, parseVariant, type Variant } from "@kernlock/kernels/format";
 import {
   type KernelIndexFields,
@@ -98,7 +99,7 @@ async function pinPackage({ about, variant, files }: Package, signer: Signer, ca
         predicateType: provenanceType,
         predicate: {
           buildDefinition: {
-            buildType: "https://kernlock.dev/build/package/v1",
+            buildType,
             externalParameters: { package: name, version, variant: of, scope, source },
             resolvedDependencies: [],
           },
