@@ -69,6 +69,12 @@ export interface Agreement {
   readonly equal: number;
   /** Tokens of which it is not: its two largest logits are no further apart than the margin. */
   readonly undecided: number;
+  /** Sequences that drew the same tokens in pieces, where routing is kept, as they had drawn in the steps that are timed. */
+  readonly repeated: number;
+  readonly sequences: number;
+  /** Share of the tokens of all layers whose own router would have chosen others, and by how much of a weight at most. */
+  readonly otherwise: number;
+  readonly furthest: number;
 }
 
 /** The least difference between the two largest logits of a row that says which token it is. */
@@ -76,13 +82,29 @@ export const decidedMargin = 0.1;
 
 /**
  * Holds each sequence of a batch against the same sequence alone: its prompt and the tokens that it drew in the batch, in
- * one piece, and of every row the largest logit.
+ * one piece, and of every row the largest logit. Routers of random weights score many experts nearly the same, and
+ * rounding then decides; so the batch runs once more with its routing kept, and the sequence alone follows it.
  */
-export async function againstAlone(engine: Engine, batch: readonly Generated[]): Promise<Agreement> {
+export async function againstAlone(engine: Engine, batch: readonly Generated[], most: number): Promise<Agreement> {
+  const name = (index: number): string => `sequence ${index}`;
+  const again = await runAll(
+    engine,
+    batch.map(({ result: { prompt_token_ids, token_ids } }, index) => ({
+      ...greedy(prompt_token_ids, token_ids.length),
+      routing: { kind: "keep", name: name(index) },
+    })),
+  );
+  const same = (index: number): boolean =>
+    again[index]!.result.token_ids.every((id, k) => id === batch[index]!.result.token_ids[k]);
+  const repeated = again.filter((_, index) => same(index)).length;
   let [compared, equal, undecided] = [0, 0, 0];
-  for (const { result } of batch) {
+  await engine.watch("nothing");
+  for (const [index, { result }] of again.slice(0, most).entries()) {
     const { prompt_token_ids: prompt, token_ids: drawn } = result;
-    const alone = await engine.generate({ ...greedy([...prompt, ...drawn.slice(0, -1)], 0), logits: "best" });
+    const alone = await engine.generate({
+      ...greedy([...prompt, ...drawn.slice(0, -1)], 0),
+      ...{ logits: "best", routing: { kind: "follow", name: name(index) } },
+    });
     const { ids, margins } = alone.best!;
     for (const [k, token] of drawn.entries()) {
       const row = prompt.length - 1 + k;
@@ -93,5 +115,7 @@ export async function againstAlone(engine: Engine, batch: readonly Generated[]):
       }
     }
   }
-  return { compared, equal, undecided };
+  const { followed, otherwise, furthest } = (await engine.watch("nothing")).routing;
+  const share = followed === 0 ? 0 : otherwise / followed;
+  return { compared, equal, undecided, repeated, sequences: batch.length, otherwise: share, furthest };
 }

@@ -170,7 +170,7 @@ export async function measureChoice(
       step_ms: median(timed.map(({ stepMs }) => stepMs)),
       idle_us: 1e3 * median(timed.map(({ idleMs }) => idleMs)),
       ...{ distinct_experts: experts, expected_experts: expected },
-      agreement: await againstAlone(engine, last.slice(0, alone)),
+      agreement: await againstAlone(engine, last, alone),
     });
   }
 

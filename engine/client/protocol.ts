@@ -22,6 +22,16 @@ export interface HostedKernel {
   readonly files: readonly { readonly path: string; readonly fd: number }[];
 }
 
+/**
+ * Rounding decides between experts whose scores are nearly equal, and a sequence that takes another one is no longer
+ * comparable. `keep`: the host keeps, under a name, which experts each token of the sequence went to. `follow`: tokens go
+ * where those of that name went, and what their own router chose is only held against it. Steps run in pieces then.
+ */
+export interface Routing {
+  readonly kind: "keep" | "follow";
+  readonly name: string;
+}
+
 /** `GenerateRequest` with every default filled in that does not need the model. */
 export interface WireRequest {
   readonly messages: readonly ChatMessage[] | null;
@@ -39,6 +49,7 @@ export interface WireRequest {
   readonly seed: string;
   /** `best`: of every row only the largest logit, its id, and the second largest. */
   readonly logits: boolean | "best";
+  readonly routing: Routing | null;
 }
 
 /** How weights are brought to a device; both true but for comparison. */
@@ -146,6 +157,8 @@ const watched = z.strictObject({
   ),
   /** Of each step, the number of different experts in every layer. */
   experts: z.array(z.strictObject({ bucket: z.enum(["decode", "mixed"]), tokens: ms, distinct: z.array(ms) })),
+  /** Tokens of all layers that followed others: how many, how many would have gone elsewhere, and by how much of a weight. */
+  routing: z.strictObject({ followed: ms, otherwise: ms, furthest: ms }),
   memory,
 });
 

@@ -3,7 +3,7 @@ import type { SealedKernel } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
 import type { Confinement } from "../confine/index.ts";
 import type { ChatMessage, Model } from "../model/types.ts";
-import type { Driver, Loading, Timeline, Watch, Watched } from "./protocol.ts";
+import type { Driver, Loading, Routing, Timeline, Watch, Watched } from "./protocol.ts";
 
 export type { ChatMessage } from "../model/types.ts";
 
@@ -35,6 +35,8 @@ export interface GenerateRequest {
   readonly seed?: bigint;
   /** Keep a row of logits for every token, prompt and new; `best`: of each row only its largest, in `best`. */
   readonly logits?: boolean | "best";
+  /** For comparisons, see `Routing`. Default: every row goes to the experts that its router chooses. */
+  readonly routing?: Routing;
 }
 
 /** One new token, as it appears. */

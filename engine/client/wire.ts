@@ -8,7 +8,7 @@ import type { GenerateRequest, GenerateResult, RunRecordEntry, Sampling } from "
 
 /** @throws KL_ENGINE_REQUEST */
 export function toWire(request: GenerateRequest): WireRequest {
-  const { prompt, maxNewTokens, ignoreEos, sampling, seed, logits } = request;
+  const { prompt, maxNewTokens, ignoreEos, sampling, seed, logits, routing } = request;
   if (["messages", "prompt", "tokenIds"].filter((kind) => kind in prompt).length !== 1) {
     fail("KL_ENGINE_REQUEST", "A request has exactly one of messages, prompt and tokenIds.");
   }
@@ -22,6 +22,7 @@ export function toWire(request: GenerateRequest): WireRequest {
     sampling: samplingToWire(sampling ?? { kind: "model" }),
     seed: seedOf(seed).toString(),
     logits: logits ?? false,
+    routing: routing ?? null,
   };
 }
 

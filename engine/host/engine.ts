@@ -17,6 +17,7 @@ import { type Device, findDriver, hashDriver, openDevice } from "../native/index
 import { allocateBuffers } from "./buffers.ts";
 import { loadOps } from "./kernels.ts";
 import { type Job, openJob, openLanguage } from "./request.ts";
+import { createRoutes } from "./routes.ts";
 import { createScheduler, following, isDone, nextStep, type Part, retire } from "./scheduler.ts";
 import { type Begun, createStepper, type StepResult } from "./step.ts";
 import { createWatcher } from "./watch.ts";
@@ -78,7 +79,8 @@ export async function startHostEngine(
   mark("weights");
   timeline.push(...beside);
   const buffers = allocateBuffers(device, facts, plan);
-  const stepper = createStepper({ device, plan, model: facts, config: model.config, ops, weights, buffers });
+  const routes = createRoutes(plan.maxContext, facts.topK);
+  const stepper = createStepper({ device, plan, model: facts, config: model.config, ops, weights, buffers }, routes);
   const scheduler = createScheduler<Job>(facts, plan, plan.pages);
   /** Requests whose prompt is still being read. */
   const opening = new Set<number>();
@@ -106,11 +108,11 @@ export async function startHostEngine(
         if (parts.length === 0) break;
         const now = performance.now();
         for (const { sequence } of parts) sequence.startedAt ??= now;
-        step = watcher.what === "experts" ? watcher.counted(await stepper.count(parts)) : stepper.begin(parts, false);
+        step = inPieces(parts) ? watcher.inPieces(await stepper.beginInPieces(parts)) : stepper.begin(parts, false);
       }
       const { parts, bucket }: Begun<Job> = step;
       const after: Part<Job>[] | null =
-        ahead && watcher.what !== "experts" ? following(scheduler, parts, ({ aborted }) => aborted) : null;
+        ahead && !inPieces(parts) ? following(scheduler, parts, ({ aborted }) => aborted) : null;
       const next: Begun<Job> | null = after === null ? null : stepper.begin(after, true);
       const results = await step.results();
       watcher.ended(step);
@@ -122,6 +124,10 @@ export async function startHostEngine(
     }
     stepping = false;
   }
+
+  /** Whether what is between the launches has to be seen. */
+  const inPieces = (parts: readonly Part<Job>[]): boolean =>
+    watcher.what === "experts" || parts.some(({ sequence }) => sequence.routing !== null);
 
   async function take({ sequence: job, count, rows }: Part<Job>, { next, logits }: StepResult): Promise<void> {
     job.computed += count;
@@ -193,7 +199,7 @@ export async function startHostEngine(
     watch: (what) => watcher.watch(what),
     generate(id, request) {
       opening.add(id);
-      openJob({ model, plan, language }, id, request).then(
+      openJob({ model, plan, language, routes }, id, request).then(
         (job) => {
           if (!opening.delete(id)) return failed(id, aborted());
           scheduler.waiting.push(job);

@@ -11,6 +11,7 @@ import {
   type Tokenizer,
   templateRenderer,
 } from "../model/index.ts";
+import type { Routes } from "./routes.ts";
 import type { Sampled } from "./step.ts";
 
 /** A request while it runs. */
@@ -50,7 +51,7 @@ export async function openLanguage(model: Model, templates: RawRenderer): Promis
 
 /** @throws KL_ENGINE_*, KL_TEMPLATE_*, KL_CHAT_MESSAGE: this request alone is refused */
 export async function openJob(
-  { model, plan, language }: { model: Model; plan: Plan; language: Language },
+  { model, plan, language, routes }: { model: Model; plan: Plan; language: Language; routes: Routes },
   id: number,
   request: WireRequest,
 ): Promise<Job> {
@@ -58,6 +59,8 @@ export async function openJob(
   const { text, ids } = await promptTokens(model, language, request);
   checkTokens(ids, model.config.vocab);
   const maxNewTokens = roomFor(ids.length, request.maxNewTokens, plan.maxContext);
+  // The last new token is not read.
+  if (request.routing !== null) routes.open(request.routing, ids.length + Math.max(0, maxNewTokens - 1));
   return {
     id,
     prompt: text,
@@ -66,6 +69,7 @@ export async function openJob(
     maxNewTokens,
     wantLogits: request.logits !== false,
     onlyBest: request.logits === "best",
+    routing: request.routing,
     computed: 0,
     finish: maxNewTokens === 0 ? "length" : null,
     tables: null,

@@ -10,9 +10,11 @@ import {
   resultLayout,
   stepSlots,
 } from "@kernlock/policies/compatibility";
-import { createProgram, type Program, readMemory } from "../native/index.ts";
+import type { Routing } from "../client/protocol.ts";
+import { createProgram, type Program, readMemory, writeMemory } from "../native/index.ts";
 import { type Buffers, f32, i32, u64 } from "./buffers.ts";
 import { buildSteps, type Parts, type Shape } from "./program.ts";
+import { addRouted, type Routed, type Routes } from "./routes.ts";
 import type { Part, Sequence } from "./scheduler.ts";
 
 /** What sampling must know of a sequence. */
@@ -21,6 +23,7 @@ export interface Sampled extends Sequence {
   readonly topP: number;
   readonly topK: number;
   readonly seed: bigint;
+  readonly routing: Routing | null;
 }
 
 /** What a step gave one sequence. */
@@ -39,14 +42,20 @@ export interface Begun<S extends Sampled> {
   readonly results: () => Promise<StepResult[]>;
 }
 
+export interface InPieces<S extends Sampled> extends Begun<S> {
+  /** How many different experts each layer has used. */
+  readonly distinct: readonly number[];
+  readonly routed: Routed;
+}
+
 export interface Stepper {
   /**
    * Hands the parts to the device. Every other step may begin before the one before it has ended; `fed`: that one's
    * tokens, row for row, are what this one reads.
    */
   begin<S extends Sampled>(parts: readonly Part<S>[], fed: boolean): Begun<S>;
-  /** The same in pieces, waited for; also gives how many different experts each layer has used. */
-  count<S extends Sampled>(parts: readonly Part<S>[]): Promise<Begun<S> & { readonly distinct: readonly number[] }>;
+  /** The same in pieces, waited for, with what is seen between them. */
+  beginInPieces<S extends Sampled>(parts: readonly Part<S>[]): Promise<InPieces<S>>;
 }
 
 /** A program with the places of its inputs and results. */
@@ -57,7 +66,7 @@ interface Ready {
   readonly logprobs: Float32Array;
 }
 
-export function createStepper(parts: Parts): Stepper {
+export function createStepper(parts: Parts, routes: Routes): Stepper {
   const { device, plan, model, buffers } = parts;
   let slot = 0;
   const ready = new Map<string, Ready>();
@@ -96,23 +105,33 @@ export function createStepper(parts: Parts): Stepper {
       const ran = program.run();
       return { parts: stepParts, bucket: shape.bucket, results: () => ran.then(() => resultsOf(stepParts, results)) };
     },
-    async count(stepParts) {
+    async beginInPieces(stepParts) {
       const shape = shaped(stepParts, false);
-      const { inputs, ...results } = openArrays(buffers, shape);
+      const { inputs, ...arrays } = openArrays(buffers, shape);
       fillInputs(inputs, stepParts, shape);
       const { steps, routed } = buildSteps(parts, shape);
       const rows = stepParts.reduce((sum, { count }) => sum + count, 0);
       const distinct: number[] = [];
+      const total = { followed: 0, otherwise: 0, furthest: 0 };
       let from = 0;
-      for (const to of routed) {
+      for (const [layer, to] of routed.entries()) {
         await createProgram(device, steps.slice(from, to)).run();
-        const ids = readMemory(device, buffers.named.expert_ids, 4 * rows * model.topK);
-        distinct.push(new Set(i32(ids)).size);
+        const { expert_ids, expert_weights } = buffers.named;
+        const ids = i32(readMemory(device, expert_ids, 4 * rows * model.topK));
+        const weights = f32(readMemory(device, expert_weights, 4 * rows * model.topK));
+        const seen = routes.settle(layer, stepParts, { ids, weights });
+        if (seen.followed > 0) {
+          writeMemory(device, expert_ids, new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength));
+          writeMemory(device, expert_weights, new Uint8Array(weights.buffer, weights.byteOffset, weights.byteLength));
+        }
+        addRouted(total, seen);
+        distinct.push(new Set(ids).size);
         from = to;
       }
       if (from < steps.length) await createProgram(device, steps.slice(from)).run();
-      const done = resultsOf(stepParts, results);
-      return { parts: stepParts, bucket: shape.bucket, results: () => Promise.resolve(done), distinct };
+      const done = resultsOf(stepParts, arrays);
+      const results = (): Promise<StepResult[]> => Promise.resolve(done);
+      return { parts: stepParts, bucket: shape.bucket, results, distinct, routed: total };
     },
   };
 }

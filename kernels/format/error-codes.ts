@@ -342,6 +342,7 @@ export const errorCodes = {
   KL_ENGINE_PROMPT_EMPTY: "a prompt has no tokens",
   KL_ENGINE_PROTOCOL: "engine and host do not understand each other",
   KL_ENGINE_REQUEST: "a field of a request is malformed or out of range",
+  KL_ENGINE_ROUTING: "a request is to follow the routing of another that was not kept",
   KL_ENGINE_TOKEN_RANGE: "a token id is not in the model's vocabulary",
   KL_LOAD_OP_TABLE: "a kernel library has other ops than its variant.json declares",
   KL_DEVICE_BUSY: "something was changed or freed that a running program uses",

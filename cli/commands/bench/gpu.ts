@@ -220,19 +220,22 @@ function choiceText({ name, kernels, expert_layout, rows, memory }: ChoiceFigure
     "expected",
     "as alone",
     "undecided",
+    "as in pieces",
+    "routed otherwise",
   ];
   const cells = rows.flatMap((row): string[][] => {
     if (row.kind === "failed") return [];
     const rate = [grouped(row.tokens_per_second), grouped(row.floor_tokens_per_second), percent(row.share)];
     if (row.kind === "prefill") return [[`prefill ${row.tokens}`, ...rate]];
-    const { equal, compared, undecided } = row.agreement;
+    const { equal, compared, undecided, repeated, sequences, otherwise, furthest } = row.agreement;
     return [
       [
         `decode B=${row.batch} after ${row.context}`,
         ...rate,
         ...[fixed(row.step_ms, 3), fixed(row.idle_us, 1)],
         ...[fixed(row.distinct_experts, 2), fixed(row.expected_experts, 2)],
-        ...[`${equal} of ${compared}`, `${undecided}`],
+        ...[`${equal} of ${compared}`, `${undecided}`, `${repeated} of ${sequences}`],
+        `${fixed(100 * otherwise, 2)} %, by ${fixed(furthest, 4)}`,
       ],
     ];
   });
@@ -244,7 +247,10 @@ function choiceText({ name, kernels, expert_layout, rows, memory }: ChoiceFigure
   ]);
   return (
     `${name}: experts in ${expert_layout ?? "-"}; ${kernels.join(", ")}\n${table([head, ...cells])}` +
-    `(as alone: tokens equal to those of each sequence by itself where its margin is above ${decidedMargin})\n\n` +
+    `(as alone: tokens equal to those of each sequence by itself, read in one piece and with the batch's routing, where its ` +
+    `margin is above ${decidedMargin}; as in pieces: sequences that drew the same tokens when the batch ran once more, with ` +
+    "each layer's routing taken down; routed otherwise: tokens whose router, alone, would have chosen other experts, and by " +
+    "how much their weights differ at most)\n\n" +
     table([["memory", "weights", "cache", "workspace", "weights + cache + 600 MB", "used at most", ""], ...held])
   );
 }
