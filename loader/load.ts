@@ -9,11 +9,11 @@ import {
   type VariantFile,
 } from "@kernlock/kernels/format";
 import { checkDeviceCode, checkSharedObject, inspectElf } from "@kernlock/kernels/inspect";
-import { allowedLibraries, type Policy, type Verdict } from "@kernlock/policies/trust";
+import { allowedLibraries, type Policy, permits, type Verdict } from "@kernlock/policies/trust";
 import { checkRequest } from "./border.ts";
 import type { Cache } from "./cache.ts";
 import { assertPinned, judgeLocked, type ReadKernel, readContents } from "./contents.ts";
-import { misfit } from "./fit.ts";
+import { compiledHere, misfit } from "./fit.ts";
 import { coverageProblems, emptyLock } from "./lock.ts";
 import { loadNative, type Native, readSealed, requiredSeals } from "./native/index.ts";
 import type {
@@ -84,8 +84,9 @@ export async function loadKernels(request: Request): Promise<Loaded> {
     for (const [name, locked] of selected(lock, names)) {
       const record = recorder(request, name, locked, audit, () => verdicts.get(name));
       const kernel = await record(null, [], () => admit(request, name, locked, verdicts));
+      const permitted = permits(request.policy, name);
       const fitting = kernel.variants.filter((variant) => {
-        const reason = misfit(variant.variant, request.machine);
+        const reason = misfit(variant.variant, request.machine, permitted);
         if (reason === null) return true;
         skipped.push({ name, version: locked.version, variant: variant.locked.key, ...reason });
         return false;
@@ -160,6 +161,7 @@ async function seal(
     variantKey: variant.locked.key,
     variant: variant.variant,
     signers: locked.signers,
+    permits: permits(request.policy, name),
     files,
   };
 }
@@ -231,7 +233,7 @@ function checkSealed(
 
 /** Runs a step and leaves one audit line: for a step about a variant in any case, for others when they refuse. */
 function recorder(
-  { lock, policy, now, onAudit }: Request,
+  { lock, policy, machine, now, onAudit }: Request,
   name: string,
   locked: LockedKernel,
   audit: AuditLine[],
@@ -239,6 +241,7 @@ function recorder(
 ) {
   return async <T>(variant: Variant | null, files: readonly VariantFile[], step: () => T | Promise<T>): Promise<T> => {
     const write = (verdict: AuditLine["verdict"], code?: ErrorCode): void => {
+      const compiled = variant === null ? [] : compiledHere(variant.variant, machine);
       const line: AuditLine = {
         time: now.toISOString(),
         event: "load",
@@ -254,6 +257,7 @@ function recorder(
         ...(policy.above === undefined ? {} : { operatorPolicy: policy.above.digest }),
         lockPolicy: lock.policy,
         ...waiversOf(judged()),
+        ...(compiled.length === 0 ? {} : { compiledHere: compiled }),
         verdict,
         ...(code === undefined ? {} : { code }),
       };

@@ -148,6 +148,8 @@ export interface SealedKernel {
   readonly variantKey: string;
   readonly variant: Variant;
   readonly signers: readonly string[];
+  /** What the policy permits of the package. */
+  readonly permits: { readonly untested: boolean; readonly ptx: boolean };
   /** The payload files. */
   readonly files: readonly SealedFile[];
 }
@@ -180,6 +182,11 @@ export interface AuditLine {
   readonly mode?: "break-glass";
   readonly waivers?: readonly Digest[];
   readonly lockPolicy: Digest;
+  /**
+   * Where no GPU of this machine runs the variant's machine code: its PTX, which the driver compiles here. The digests
+   * above cover that text, and none covers what is made of it.
+   */
+  readonly compiledHere?: readonly string[];
   readonly verdict: "allow" | "refuse";
   readonly code?: ErrorCode;
 }

@@ -51,6 +51,7 @@ export function kernelFacts(kernel: SealedKernel): KernelFacts {
     digest: kernel.manifest,
     signers: kernel.signers,
     descriptor: kernel.variant,
+    permits: kernel.permits,
   };
 }
 

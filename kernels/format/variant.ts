@@ -15,11 +15,9 @@ export type Feature = (typeof features)[number];
 const keysOf = <T extends object>(table: T) => Object.keys(table) as [keyof T & string, ...(keyof T & string)[]];
 const dtype = z.enum(keysOf(dtypes) as [Dtype, ...Dtype[]]);
 const layout = z.enum(keysOf(layouts) as [Layout, ...Layout[]]);
-const list = <T extends z.ZodType>(item: T) =>
-  z
-    .array(item)
-    .min(1)
-    .refine((items) => new Set(items).size === items.length, "names something twice");
+const some = <T extends z.ZodType>(item: T) =>
+  z.array(item).refine((items) => new Set(items).size === items.length, "names something twice");
+const list = <T extends z.ZodType>(item: T) => some(item).min(1);
 
 const count = z
   .number()
@@ -40,12 +38,16 @@ const platform = z.strictObject({
 });
 const backend = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("cpu"), level: z.enum(["x86-64-v2", "x86-64-v3", "x86-64-v4"]) }),
-  z.strictObject({
-    kind: z.literal("cuda"),
-    architectures: list(architecture),
-    ptx: z.array(architecture),
-    driver: twoPartVersion,
-  }),
+  z
+    .strictObject({
+      kind: z.literal("cuda"),
+      /** Of machine code; empty where there is PTX alone. */
+      architectures: some(architecture),
+      /** Targets of PTX, which a driver compiles: `sm_90` for what nvcc calls compute_90. */
+      ptx: some(architecture),
+      driver: twoPartVersion,
+    })
+    .refine(({ architectures, ptx }) => architectures.length + ptx.length > 0, "is for no GPU"),
 ]);
 const file = z.strictObject({
   path: fields.filePath,
@@ -176,7 +178,9 @@ export function checkTarget(key: string, where: Platform, what: Backend): void {
   const level =
     what.kind === "cpu"
       ? what.level.slice("x86-64-".length)
-      : what.architectures.map((a) => a.replace("_", "")).join("");
+      : what.architectures.length > 0
+        ? what.architectures.map((a) => a.replace("_", "")).join("")
+        : what.ptx.map((a) => a.replace("sm_", "ptx")).join("");
   const ok = parsed.os === where.os && parsed.arch === where.arch && parsed.backend === what.kind;
   if (!ok || (parsed.level !== null && parsed.level !== level)) {
     fail("KL_VARIANT_KEY", `variant.json: the key "${key}" says something else than platform and backend.`);

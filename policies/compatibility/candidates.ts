@@ -1,6 +1,6 @@
 import { abiBuild, type Dim, type Layout, type Node } from "@kernlock/kernels/abi";
 import { isTested, type VariantOp } from "@kernlock/kernels/format";
-import { ptxRunsOn, runsOn } from "./gpu.ts";
+import { codeFor, codeText } from "./gpu.ts";
 import { bucketOf, type Limits, modeTypes, stepDims } from "./sizes.ts";
 import type { Bucket, CpuLevel, KernelFacts, LayerKind, MachineFacts, Mode, ModelFacts } from "./types.ts";
 
@@ -8,6 +8,8 @@ import type { Bucket, CpuLevel, KernelFacts, LayerKind, MachineFacts, Mode, Mode
 export interface Candidate {
   readonly kernel: KernelFacts;
   readonly op: VariantOp;
+  /** The PTX target that the driver would compile for the device; null where the variant has machine code for it. */
+  readonly ptx: string | null;
 }
 
 /** What a place in the model asks of an op. */
@@ -37,8 +39,14 @@ export const no = (reason: string, about: No["about"] = "other"): No => ({ suppo
 
 export const opLabel = ({ kernel, op }: Candidate): string => `${kernel.name} ${op.name}/${op.path}`;
 
-export function candidatesOf(kernels: readonly KernelFacts[]): Candidate[] {
-  return kernels.flatMap((kernel) => kernel.descriptor.ops.map((op) => ({ kernel, op })));
+/** `capability`: of the GPU that is planned for, null for the CPU. */
+export function candidatesOf(kernels: readonly KernelFacts[], capability: string | null): Candidate[] {
+  return kernels.flatMap((kernel) => {
+    const { backend, ops } = kernel.descriptor;
+    const code = backend.kind === "cuda" && capability !== null ? codeFor(backend, capability) : null;
+    const ptx = code?.kind === "ptx" ? code.target : null;
+    return ops.map((op) => ({ kernel, op, ptx }));
+  });
 }
 
 const cpuLevels: readonly CpuLevel[] = ["x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"];
@@ -65,19 +73,18 @@ export function fitsMachine(kernel: KernelFacts, machine: MachineFacts, device: 
       if (device === "cpu") return no("is a CUDA kernel");
       const gpu = gpuOf(machine, device);
       if (machine.cuda === undefined || gpu === undefined) return no(`needs ${device}, which is not there`, "absent");
-      if (!backend.architectures.some((one) => runsOn(one, gpu.capability))) {
-        const compiled = backend.ptx.some((one) => ptxRunsOn(one, gpu.capability));
-        if (!compiled) {
-          const built = backend.architectures.join(", ");
-          return no(`is for ${built}, the device is ${gpu.architecture} (${gpu.name})`, "architecture");
-        }
-        if (kernel.permits?.ptx !== true) return no(`has only PTX for ${gpu.architecture}`, "ptx");
+      const code = codeFor(backend, gpu.capability);
+      if (code === null) {
+        return no(`is for ${codeText(backend)}, the device is ${gpu.architecture} (${gpu.name})`, "architecture");
+      }
+      if (code.kind === "ptx" && kernel.permits?.ptx !== true) {
+        return no(`has only PTX for ${gpu.architecture}`, "ptx");
       }
       if (older(machine.cuda.driver, backend.driver)) {
         return no(`needs a driver for CUDA ${backend.driver}, this one runs ${machine.cuda.driver}`, "driver");
       }
       if (!isTested(kernel.descriptor) && kernel.permits?.untested !== true) {
-        return no(`has not been tested on ${backend.architectures.join(", ")}`, "untested");
+        return no(`has not been tested on ${codeText(backend)}`, "untested");
       }
       return yes;
     }

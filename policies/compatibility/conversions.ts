@@ -28,7 +28,8 @@ export function plannedConversions(facts: {
 }): Conversion[] {
   const { model, candidates, expertLayout, row } = facts;
   const by = (name: OpName) => {
-    const found = candidates.find(({ op }) => op.name === name);
+    const able = candidates.filter(({ op }) => op.name === name);
+    const found = able.find(({ ptx }) => ptx === null) ?? able[0];
     if (found === undefined) {
       fail("KL_PLAN_UNAVAILABLE", `No locked kernel has the op ${name}, which loading this model needs.`, {
         remedy: "Lock a kernel that has it, such as transformer-core or mxfp4.",

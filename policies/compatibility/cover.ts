@@ -31,7 +31,8 @@ export type Cover =
   | { readonly ok: false; readonly gap: Gap };
 
 /**
- * Covers a segment with as few ops as possible. A pinned node is run by the pinned kernel alone; where that kernel has no
+ * Covers a segment with as few ops as possible, and before that with as little PTX: what a driver compiles at load runs only
+ * where no machine code does. A pinned node is run by the pinned kernel alone; where that kernel has no
  * op that covers more, the node stays out of fusions by itself.
  */
 export function coverSegment(
@@ -40,19 +41,19 @@ export function coverSegment(
   pins: readonly Pin[],
   need: Need,
 ): Cover {
-  /** best[i]: fewest ops for nodes[i..], with the first of them. */
-  const best: ({ readonly count: number; readonly first: Candidate | null } | null)[] = [];
-  best[nodes.length] = { count: 0, first: null };
+  /** best[i]: fewest nodes from PTX for nodes[i..], then fewest ops, with the first of them. */
+  const best: ({ readonly ptx: number; readonly count: number; readonly first: Candidate | null } | null)[] = [];
+  best[nodes.length] = { ptx: 0, count: 0, first: null };
   for (let i = nodes.length - 1; i >= 0; i--) {
     best[i] = null;
     for (const candidate of at(nodes, i, candidates, pins, need)) {
       const rest = best[i + candidate.op.covers.length];
       if (rest === null || rest === undefined) continue;
       const before = best[i] ?? null;
+      const ptx = rest.ptx + (candidate.ptx === null ? 0 : candidate.op.covers.length);
       const count = rest.count + 1;
-      if (before === null || count < before.count || (count === before.count && prefer(candidate, before.first!) < 0)) {
-        best[i] = { count, first: candidate };
-      }
+      const order = before === null ? -1 : ptx - before.ptx || count - before.count || prefer(candidate, before.first!);
+      if (order < 0) best[i] = { ptx, count, first: candidate };
     }
   }
   if (best[0] === null) return { ok: false, gap: findGap(nodes, candidates, pins, need) };
@@ -103,8 +104,9 @@ function prefer(a: Candidate, b: Candidate): number {
   );
 }
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
-function level({ kernel }: Candidate): number {
+function level({ kernel, ptx }: Candidate): number {
   const { backend } = kernel.descriptor;
+  if (ptx !== null) return -1;
   return backend.kind === "cpu" ? cpuRank(backend.level) : specificity(backend.architectures);
 }
 
@@ -121,6 +123,9 @@ function explain(
   const others = at(nodes, i, candidates, pins, need).filter((candidate) => candidate !== chosen);
   const other = others[0];
   if (other === undefined) return { code: "only_candidate", text: "no other locked op runs this here" };
+  if (chosen.ptx === null && others.every((one) => one.ptx !== null)) {
+    return { code: "machine_code", text: "is machine code, where others would have to be compiled from PTX" };
+  }
   if (others.every((one) => one.op.covers.length < chosen.op.covers.length)) {
     return { code: "longest_cover", text: `runs ${chosen.op.covers.join(" + ")} at once` };
   }

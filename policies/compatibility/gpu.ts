@@ -1,4 +1,5 @@
 /** Which GPU binaries run on which devices, by NVIDIA's rules for compute capabilities. */
+import type { Backend } from "@kernlock/kernels/format";
 
 /** "9.0" -> 90. */
 export const capabilityNumber = (capability: string): number => {
@@ -19,12 +20,31 @@ export function runsOn(architecture: string, capability: string): boolean {
   return Math.floor(built / 10) === Math.floor(device / 10) && built <= device;
 }
 
-/** Whether a driver could compile PTX of an architecture for a device: PTX is forward compatible, that of `a` is not. */
+/**
+ * Whether a driver could compile PTX of a target for a device: plain PTX runs on its own capability and every newer one,
+ * that of `sm_90a` on 9.0 alone, that of `sm_100f` on its family as machine code does.
+ */
 export function ptxRunsOn(architecture: string, capability: string): boolean {
   const match = /^sm_(\d+)([af]?)$/.exec(architecture);
   if (match === null) return false;
   return match[2] === "" ? Number(match[1]) <= capabilityNumber(capability) : runsOn(architecture, capability);
 }
+
+/** What a backend has for a device: machine code, the PTX target that its driver would compile, or nothing. */
+export function codeFor(
+  backend: Pick<Extract<Backend, { kind: "cuda" }>, "architectures" | "ptx">,
+  capability: string,
+): { readonly kind: "machine" } | { readonly kind: "ptx"; readonly target: string } | null {
+  if (backend.architectures.some((one) => runsOn(one, capability))) return { kind: "machine" };
+  const [target] = backend.ptx
+    .filter((one) => ptxRunsOn(one, capability))
+    .sort((a, b) => specificity([b]) - specificity([a]));
+  return target === undefined ? null : { kind: "ptx", target };
+}
+
+/** "sm_80, sm_90a, PTX sm_90": all that a backend has. */
+export const codeText = (backend: Pick<Extract<Backend, { kind: "cuda" }>, "architectures" | "ptx">): string =>
+  [...backend.architectures, ...backend.ptx.map((one) => `PTX ${one}`)].join(", ");
 
 /** Every architecture whose machine code runs on a device, the most specific first: for 9.0 sm_90a, sm_90f, sm_90. */
 export function architecturesOf(capability: string): string[] {

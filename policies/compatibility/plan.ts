@@ -1,6 +1,6 @@
 import type { Layout } from "@kernlock/kernels/abi";
 import { fail, KernlockError } from "@kernlock/kernels/format";
-import { candidatesOf, fitsMachine, gpuOf, type Misfit, misfits } from "./candidates.ts";
+import { type Candidate, candidatesOf, fitsMachine, gpuOf, type Misfit, misfits } from "./candidates.ts";
 import { origin, plannedConversions } from "./conversions.ts";
 import type { Gap } from "./cover.ts";
 import { capabilityNumber } from "./gpu.ts";
@@ -17,6 +17,7 @@ import type {
   Plan,
   PlannedDevice,
   PlannedOp,
+  PlannedPtx,
   PlanRequest,
 } from "./types.ts";
 
@@ -111,7 +112,10 @@ function planOn({ model, machine, kernels, request }: PlanFacts, device: Plan["d
   obey(facts, model);
 
   const fitting = ours.map((kernel) => ({ kernel, answer: fitsMachine(kernel, machine, device) }));
-  const candidates = candidatesOf(fitting.filter(({ answer }) => answer.supported).map(({ kernel }) => kernel));
+  const candidates = candidatesOf(
+    fitting.filter(({ answer }) => answer.supported).map(({ kernel }) => kernel),
+    gpu?.capability ?? null,
+  );
   const unfit = fitting.flatMap(({ kernel, answer }): Unfit[] =>
     answer.supported
       ? []
@@ -126,7 +130,15 @@ function planOn({ model, machine, kernels, request }: PlanFacts, device: Plan["d
   );
   const need = { model, mode, limits };
 
-  const [native, foreign] = expertLayouts(model, kind);
+  const [layouts, foreign] = expertLayouts(model, kind);
+  // Of two layouts of the very numbers, the one for which less has to be compiled.
+  const compiledFor = (layout: Layout): number => {
+    const covered = coverModel(candidates, request.pins, { ...need, expertLayout: layout });
+    return covered.ok ? covered.ops.filter(({ choice }) => choice.candidate.ptx !== null).length : 1 << 20;
+  };
+  const native = candidates.every(({ ptx }) => ptx === null)
+    ? layouts
+    : layouts.toSorted((a, b) => compiledFor(a) - compiledFor(b));
   let expertLayout = native[0]!;
   let covers = coverModel(candidates, request.pins, { ...need, expertLayout });
   for (const layout of [...native, ...foreign].slice(1)) {
@@ -173,9 +185,23 @@ function planOn({ model, machine, kernels, request }: PlanFacts, device: Plan["d
     ops: covers.ops.map((one) => describe(one, mode, expertLayout)),
     declined: declinedOps(candidates, covers.ops, request.pins, { ...need, expertLayout }),
     conversions,
+    ptx: plannedPtx(candidates, [...covers.ops.map(({ choice }) => origin(choice.candidate.kernel)), ...conversions]),
     memory,
   };
 }
+
+/** Of the variants that are used, those that the driver has to compile first. */
+function plannedPtx(
+  candidates: readonly Candidate[],
+  used: readonly { readonly kernel: string; readonly variant: string }[],
+): PlannedPtx[] {
+  const compiled = new Map<KernelFacts, string>();
+  for (const { kernel, ptx } of candidates) if (ptx !== null) compiled.set(kernel, ptx);
+  return [...compiled]
+    .map(([kernel, target]) => ({ ...origin(kernel), target, text: ptxText }))
+    .filter((one) => used.some(({ kernel, variant }) => kernel === one.kernel && variant === one.variant));
+}
+const ptxText = "the driver compiles this PTX on this machine; no digest covers what it makes of it";
 
 /** Layouts that hold the experts' very numbers, best first; then those that would need another number format. */
 function expertLayouts(model: ModelFacts, device: "cpu" | "cuda"): [native: Layout[], foreign: Layout[]] {

@@ -127,7 +127,8 @@ export type Bucket = "decode" | "mixed";
 /**
  * Why an op was chosen. `pinned`: asked for by name. `only_candidate`: no other op here runs these nodes.
  * `longest_cover`: it runs more nodes at once than the others. `made_for_decode`: written for one row a sequence.
- * `cpu_level`: the newest instruction set this machine has. `architecture`: the code closest to this GPU. `first_by_name`: equal in all of that.
+ * `cpu_level`: the newest instruction set this machine has. `architecture`: the code closest to this GPU.
+ * `machine_code`: the others have only PTX. `first_by_name`: equal in all of that.
  */
 export type ReasonCode =
   | "pinned"
@@ -136,6 +137,7 @@ export type ReasonCode =
   | "made_for_decode"
   | "cpu_level"
   | "architecture"
+  | "machine_code"
   | "first_by_name";
 
 /** Which op runs a run of nodes, in which layers, for one kind of step. */
@@ -188,6 +190,19 @@ export interface Conversion {
   readonly reason: { readonly code: string; readonly text: string; readonly row: string | null };
 }
 
+/** A variant without machine code for the device, whose PTX the driver compiles when it is loaded. */
+export interface PlannedPtx {
+  readonly kernel: string;
+  readonly version: string;
+  readonly variant: string;
+  /** Of the variant's manifest: it covers the PTX, and not what the driver makes of it. */
+  readonly digest: Digest;
+  readonly signer: string;
+  /** Of the PTX: "sm_90". */
+  readonly target: string;
+  readonly text: string;
+}
+
 /** Bytes on the device. */
 export interface PlannedMemory {
   readonly weights: number;
@@ -220,6 +235,8 @@ export interface Plan {
   /** What else the lock offers for this device, and why it is not used. */
   readonly declined: readonly Declined[];
   readonly conversions: readonly Conversion[];
+  /** What the driver compiles on this machine. Empty: its compiler stays off. */
+  readonly ptx: readonly PlannedPtx[];
   readonly memory: PlannedMemory;
 }
 

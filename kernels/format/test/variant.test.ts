@@ -118,6 +118,36 @@ describe("variant.json", () => {
     };
     expect(() => parseVariant(edited(other))).toThrow(expect.objectContaining({ code: "KL_VARIANT_KEY" }));
   });
+
+  test("CUDA variants of PTX alone name its targets", () => {
+    const of =
+      (variant: string, architectures: string[], ptx: string[]): Edit =>
+      (v) => {
+        v.variant = variant;
+        v.backend = { kind: "cuda", architectures, ptx, driver: "13.0" };
+      };
+    const codeOf = (edit: Edit) => {
+      try {
+        parseVariant(edited(edit));
+        return "accepted";
+      } catch (error) {
+        return (error as { code: string }).code;
+      }
+    };
+    expect(codeOf(of("linux-x86_64-cuda-ptx90", [], ["sm_90"]))).toBe("accepted");
+    expect(codeOf(of("linux-x86_64-cuda-ptx90a", [], ["sm_90a"]))).toBe("accepted");
+    expect(codeOf(of("linux-x86_64-cuda-sm80", ["sm_80"], ["sm_90"]))).toBe("accepted");
+    expect(codeOf(of("linux-x86_64-cuda-sm90", [], ["sm_90"]))).toBe("KL_VARIANT_KEY");
+    expect(codeOf(of("linux-x86_64-cuda-ptx90", ["sm_80"], ["sm_90"]))).toBe("KL_VARIANT_KEY");
+    for (const [architectures, ptx] of [
+      [[], []],
+      [[], ["compute_90"]],
+      [[], ["sm_90", "sm_90"]],
+      [["sm_90a", "sm_90a"], []],
+    ] as string[][][]) {
+      expect(codeOf(of("linux-x86_64-cuda", architectures!, ptx!)), `${architectures} ${ptx}`).toBe("KL_VARIANT_SHAPE");
+    }
+  });
 });
 
 describe("workspace rules", () => {

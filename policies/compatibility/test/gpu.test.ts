@@ -2,6 +2,7 @@ import type { KernlockError } from "@kernlock/kernels/format";
 import { describe, expect, test } from "vitest";
 import {
   architecturesOf,
+  codeFor,
   type KernelFacts,
   type MachineFacts,
   type PlanFacts,
@@ -20,6 +21,17 @@ const built = (architecture: string, driver = "13.0"): KernelFacts[] =>
     );
     return kernel(one.name.slice(9), ops, { ...cuda, architectures: [architecture], driver } as typeof cuda);
   });
+/** The same with PTX, which the policy permits. */
+const withPtx = (architectures: string[], ptx: string[]): KernelFacts[] =>
+  built("sm_80").map((one) => ({
+    ...one,
+    permits: { ptx: true, untested: false },
+    descriptor: {
+      ...one.descriptor,
+      variant: `linux-x86_64-cuda-ptx${ptx.join("").replaceAll("sm_", "")}`,
+      backend: { ...cuda, architectures, ptx } as typeof cuda,
+    },
+  }));
 const on = (devices: MachineFacts["cuda"], facts: Partial<PlanFacts> = {}, asked: Partial<PlanRequest> = {}) =>
   plan({
     ...{ model, kernels: built("sm_90a"), machine: { ...machine, ...(devices ? { cuda: devices } : {}) } },
@@ -52,12 +64,35 @@ describe("which code runs where", () => {
     expect(runsOn(architecture, capability)).toBe(expected);
     expect(architecturesOf(capability).includes(architecture)).toBe(expected);
   });
-  test("PTX goes forward, that of one device does not", () => {
-    expect([ptxRunsOn("sm_80", "9.0"), ptxRunsOn("sm_90", "8.9"), ptxRunsOn("sm_90a", "10.0")]).toEqual([
-      true,
-      false,
-      false,
-    ]);
+  test.each([
+    ["sm_80", "9.0", true],
+    ["sm_90", "9.0", true],
+    ["sm_90", "12.0", true],
+    ["sm_90", "8.9", false],
+    ["sm_90a", "9.0", true],
+    ["sm_90a", "8.9", false],
+    ["sm_90a", "10.0", false],
+    ["sm_100f", "10.0", true],
+    ["sm_100f", "10.3", true],
+    ["sm_100f", "12.0", false],
+    ["sm_103f", "10.0", false],
+    ["sm_120f", "12.1", true],
+    ["nonsense", "9.0", false],
+    ["compute_90", "9.0", false],
+  ])("PTX of %s on %s: %s", (target, capability, expected) => {
+    expect(ptxRunsOn(target, capability)).toBe(expected);
+  });
+  test("machine code comes before PTX, and of PTX the newest and most specific that fits", () => {
+    expect(codeFor({ architectures: ["sm_90"], ptx: ["sm_90a"] }, "9.0")).toEqual({ kind: "machine" });
+    expect(codeFor({ architectures: ["sm_80"], ptx: ["sm_80", "sm_90"] }, "9.0")).toEqual({
+      kind: "ptx",
+      target: "sm_90",
+    });
+    expect(codeFor({ architectures: [], ptx: ["sm_90a", "sm_90", "sm_100"] }, "9.0")).toEqual({
+      kind: "ptx",
+      target: "sm_90a",
+    });
+    expect(codeFor({ architectures: [], ptx: ["sm_90a"] }, "10.0")).toBeNull();
   });
 });
 
@@ -78,6 +113,15 @@ describe("refusals on GPUs", () => {
     expect(refusal(() => on(gpus(h100), { kernels }))).toMatchObject({ code: "KL_PLAN_GPU", row: "G2" });
     const permitted = kernels.map((one) => ({ ...one, permits: { ptx: true, untested: false } }));
     expect(on(gpus(h100), { kernels: permitted }).device).toBe("cuda:0");
+  });
+  test("G1: PTX for another device is none, whatever the policy permits", () => {
+    const error = refusal(() => on(gpus(h100), { kernels: withPtx([], ["sm_100", "sm_120a"]) }));
+    expect(error).toMatchObject({ code: "KL_PLAN_GPU", row: "G1" });
+    expect(error.message).toContain("is for PTX sm_100, PTX sm_120a, the device is sm_90a");
+  });
+  test("D3: PTX does not make a driver newer", () => {
+    const kernels = withPtx([], ["sm_90"]);
+    expect(refusal(() => on({ ...gpus(h100), driver: "12.9" }, { kernels }))).toMatchObject({ row: "D3" });
   });
   test("G3: a variant that nobody has run, unless the policy permits it", () => {
     const kernels = built("sm_90a").map((one) => ({ ...one, descriptor: { ...one.descriptor, tested: false } }));
@@ -144,4 +188,75 @@ test("of two variants that run, the code closest to the device", () => {
   const ops = on(gpus(h100), { kernels }).ops;
   expect(new Set(ops.map(({ variant }) => variant))).toEqual(new Set(["linux-x86_64-cuda-sm90a"]));
   expect(ops[0]?.reason.code).toBe("architecture");
+});
+
+describe("PTX that the policy permits", () => {
+  test("runs where there is nothing else, and the plan names what the driver compiles", () => {
+    const made = on(gpus(h100), { kernels: withPtx([], ["sm_80", "sm_90"]) });
+    const used = [...new Set([...made.ops, ...made.conversions].map(({ kernel }) => kernel))].sort();
+    expect(made.ptx.map(({ kernel }) => kernel).sort()).toEqual(used);
+    expect(made.ptx[0]).toMatchObject({
+      variant: "linux-x86_64-cuda-ptx8090",
+      target: "sm_90",
+      digest: expect.stringMatching(/^sha256:/),
+      text: expect.stringContaining("no digest covers"),
+    });
+  });
+  test("gives way to machine code of the same ops, and then nothing is compiled", () => {
+    for (const kernels of [
+      [...withPtx([], ["sm_90a"]), ...built("sm_90")],
+      [...built("sm_90"), ...withPtx([], ["sm_90a"])],
+    ]) {
+      const made = on(gpus(h100), { kernels });
+      const used = new Set([...made.ops, ...made.conversions].map(({ variant }) => variant));
+      expect(used).toEqual(new Set(["linux-x86_64-cuda-sm90"]));
+      expect(made.ptx).toEqual([]);
+      expect(made.ops[0]?.reason.code).toBe("machine_code");
+    }
+  });
+  test("of one package beside machine code of the others: that one alone is compiled", () => {
+    const isNorm = (one: KernelFacts) => one.name === "kernlock/liger-rmsnorm";
+    const kernels = [...built("sm_90a").filter((one) => !isNorm(one)), ...withPtx([], ["sm_90"]).filter(isNorm)];
+    expect(on(gpus(h100), { kernels }).ptx.map(({ kernel, target }) => [kernel, target])).toEqual([
+      ["kernlock/liger-rmsnorm", "sm_90"],
+    ]);
+  });
+  test("does not save an op: two of machine code come before one of PTX that covers both", () => {
+    const fused = withPtx([], ["sm_90"]).filter((one) => one.name === "kernlock/mxfp4");
+    const single = built("sm_90a").map((one) => ({
+      ...one,
+      descriptor: {
+        ...one.descriptor,
+        ops: one.descriptor.ops.filter(({ name }) => name !== "moe_residual"),
+      },
+    }));
+    const made = on(gpus(h100), { kernels: [...fused, ...single] });
+    expect(made.ops.map(({ op }) => op)).not.toContain("moe_residual/cuda");
+    expect(made.ptx).toEqual([]);
+  });
+  test("of a layout gives way to machine code of another layout of the same numbers", () => {
+    const tiles = withPtx([], ["sm_90"])
+      .filter((one) => one.name === "kernlock/mxfp4")
+      .map((one) => ({
+        ...one,
+        name: "kernlock/tiles",
+        descriptor: {
+          ...one.descriptor,
+          ops: [op("moe", { layouts: ["mxfp4.tiles"], mode: "bf16", path: "cuda" }), op("mxfp4_tiles")],
+        },
+      }));
+    const made = on(gpus(h100), { kernels: [...tiles, ...built("sm_90a")] });
+    expect([made.expertLayout, made.ptx]).toEqual(["mxfp4.rows", []]);
+    const alone = on(gpus(h100), {
+      kernels: [...tiles, ...built("sm_90a").filter((one) => one.name !== "kernlock/mxfp4")],
+    });
+    expect(alone.expertLayout).toBe("mxfp4.tiles");
+    expect(alone.ptx.map(({ kernel }) => kernel)).toEqual(["kernlock/tiles"]);
+  });
+  test("is chosen by device: on one GPU it is compiled, on the other it is not", () => {
+    const kernels = withPtx(["sm_80"], ["sm_80"]);
+    const both = gpus(gpuOf("8.0"), h100);
+    expect(on(both, { kernels }, { device: "cuda:0" }).ptx).toEqual([]);
+    expect(on(both, { kernels }, { device: "cuda:1" }).ptx.length).toBeGreaterThan(0);
+  });
 });
