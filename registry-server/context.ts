@@ -3,6 +3,7 @@ import type { Metrics } from "./operations/metrics.ts";
 import type { OperatorPolicy } from "./publish/policies.ts";
 import type { BlobStore } from "./store/blobs.ts";
 import type { Records } from "./store/records.ts";
+import type { Transfers } from "./transfers.ts";
 
 /** What the routes share. */
 export interface Context {
@@ -10,6 +11,7 @@ export interface Context {
   readonly blobs: BlobStore;
   /** Above the policies of the namespaces. */
   readonly operator: OperatorPolicy | undefined;
+  readonly transfers: Transfers;
   readonly metrics: Metrics;
   /** Blobs of at least this size are fetched from the blob store itself; undefined: never. */
   readonly redirectFromBytes: number | undefined;

@@ -40,6 +40,7 @@ import { sessionRoutes } from "./sessions/routes.ts";
 import { recognise } from "./sessions/sessions.ts";
 import { type BodyFloor, defaultBodyFloor, watchBodies } from "./slow-bodies.ts";
 import { type DataOptions, openBlobs, openRecords } from "./store/open.ts";
+import { openTransfers, type Transfers } from "./transfers.ts";
 
 export interface RegistryOptions extends DataOptions {
   /** Public origin, e.g. `https://kernels.example.org`; needed behind a proxy or on a wildcard address. Else the address it listens on. */
@@ -69,6 +70,8 @@ export interface RegistryOptions extends DataOptions {
   /** Collect garbage this often (default: only when told to). */
   readonly gcEverySeconds?: number;
   readonly gcGraceSeconds?: number;
+  /** How bytes move between clients and files (default: KERNLOCK_TRANSFERS, else native where it can be had). */
+  readonly transfers?: Transfers["kind"];
   /** How patient mirrors are, and how much they take. */
   readonly mirrors?: MirrorOptions;
 }
@@ -92,8 +95,12 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   const now = options.now ?? neverBack();
   const operator: OperatorPolicy | undefined =
     options.policy === undefined ? undefined : { policy: parsePolicy(options.policy), folder: options.policyFolder };
+  const transfers = openTransfers(options.transfers);
   const records = await openRecords(options);
-  const blobs = openBlobs(options, { maxBlobBytes: options.maxBlobBytes ?? 4 * 2 ** 30 });
+  const blobs = openBlobs(options, {
+    maxBlobBytes: options.maxBlobBytes ?? 4 * 2 ** 30,
+    createHash: transfers.createHash,
+  });
   const uploads = createUploads(blobs);
   const metrics = createMetrics();
   const issuers = createIssuers(now);
@@ -104,6 +111,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     records,
     blobs,
     operator,
+    transfers,
     metrics,
     redirectFromBytes: options.redirectFromBytes,
     now,
@@ -130,6 +138,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
       );
     },
   });
+  app.log.info({ transfers: transfers.kind, reason: transfers.reason }, "bytes move between clients and files");
   // Bodies are streams; each route reads its own, under its own limit.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", (_request, _payload, done) => done(null));
@@ -229,6 +238,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     await uploads.close();
     await issuers.close();
     await blobs.close?.();
+    transfers.close();
     metrics.close();
     await records.close();
   });

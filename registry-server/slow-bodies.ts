@@ -1,5 +1,6 @@
 /** A floor for the rate of request bodies: who drips one byte a second holds an upload, and all that stands behind it. */
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { bodyEnded, bytesArrived } from "./native/arrivals.ts";
 
 export interface BodyFloor {
   /** 0: any rate will do. */
@@ -21,14 +22,14 @@ export function watchBodies(
     if (entry === undefined) return;
     const { raw } = request;
     const elapsed = performance.now() - entry.since;
-    if (raw.complete || raw.destroyed) watched.delete(request);
+    if (bodyEnded(raw)) watched.delete(request);
     else if (elapsed >= floor.seconds * 1000) {
-      const moved = raw.socket.bytesRead - entry.bytes;
+      const moved = bytesArrived(raw) - entry.bytes;
       // Bytes that wait here for us are not the client's fault.
       const slow = raw.readableLength === 0 && moved < (floor.bytesPerSecond * elapsed) / 1000;
       if (!slow) {
         entry.since = performance.now();
-        entry.bytes = raw.socket.bytesRead;
+        entry.bytes = bytesArrived(raw);
       } else if (cutting) {
         watched.delete(request);
         cut(request, entry.reply);

@@ -6,7 +6,6 @@ import type { Context } from "../context.ts";
 import type { ContentDigest } from "../store/digests.ts";
 import type { BlobRow } from "../store/records.ts";
 import { digestParameter, isUnchanged, quarantined, repositoryOf } from "./names.ts";
-import { pump } from "./pump.ts";
 import { parseRange } from "./ranges.ts";
 
 interface Params {
@@ -114,7 +113,7 @@ export function blobRoutes(app: FastifyInstance, context: Context): void {
     try {
       reply.hijack();
       reply.raw.writeHead(reply.statusCode, reply.getHeaders() as Record<string, string | number>);
-      context.metrics.count("kernlock_download_bytes_total", {}, await pump(file, range, reply.raw));
+      context.metrics.count("kernlock_download_bytes_total", {}, await context.transfers.send(file, range, reply.raw));
     } finally {
       await file.close();
     }

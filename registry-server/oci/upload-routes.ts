@@ -55,7 +55,7 @@ export function uploadRoutes(app: FastifyInstance, context: Context, uploads: Up
 
   app.patch<{ Params: Params }>("/v2/:namespace/:name/blobs/uploads/:id", async (request, reply) => {
     return use(request, async (session) => {
-      await receive(request, session);
+      await receive(request, reply, session);
       return progress(reply.code(202), session);
     });
   });
@@ -95,7 +95,7 @@ export function uploadRoutes(app: FastifyInstance, context: Context, uploads: Up
 
   /** Takes the rest of the bytes, makes them a blob, and tells the repository of it, in this order. */
   async function finish(request: FastifyRequest, reply: FastifyReply, session: Session, expected: ContentDigest) {
-    await receive(request, session);
+    await receive(request, reply, session);
     const { size } = await session.incoming.commit(expected, () => announce(expected));
     await records.addBlob({ repository: session.repository, digest: expected, size, now: now() });
     return created(reply, session.repository, expected);
@@ -109,15 +109,13 @@ export function uploadRoutes(app: FastifyInstance, context: Context, uploads: Up
     fail("KL_REGISTRY_UPLOAD_BUSY", "The same bytes are being deleted right now.", { remedy: "Send them again." });
   }
 
-  async function receive(request: FastifyRequest, session: Session): Promise<void> {
+  async function receive(request: FastifyRequest, reply: FastifyReply, session: Session): Promise<void> {
     const announced = parseContentRange(request.headers["content-range"], request.headers["content-length"]);
     const before = session.incoming.size;
     if (announced !== undefined && announced.start !== before) wrongOffset(before, announced.start);
     const limit = may(request.principal, "publish", session.repository) ? undefined : maxAttestationBytes;
-    // Without `destroyOnReturn` a refusal in the middle would cut the connection, and its reason with it.
-    const body = request.raw.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
     try {
-      await session.incoming.append(body, limit);
+      await session.incoming.append(context.transfers.body(request.raw, reply.raw), limit);
     } finally {
       context.metrics.count("kernlock_upload_bytes_total", {}, session.incoming.size - before);
     }

@@ -4,6 +4,8 @@
  */
 import type { FileHandle } from "node:fs/promises";
 import type { Readable } from "node:stream";
+import type { Hash } from "../native/addon.ts";
+import type { Body } from "../transfers.ts";
 import type { ContentDigest } from "./digests.ts";
 
 /** Bytes on their way in. Not visible to anybody before `commit`. */
@@ -12,7 +14,7 @@ export interface Incoming {
   /** Bytes written so far. */
   readonly size: number;
   /** Appends all of `source`; rejects with KL_REGISTRY_UPLOAD_CUT or KL_REGISTRY_BLOB_TOO_LARGE. */
-  append(source: AsyncIterable<Uint8Array>, limit?: number): Promise<void>;
+  append(source: Body, limit?: number): Promise<void>;
   /**
    * Makes the bytes a blob if they hash to `expected` (KL_REGISTRY_DIGEST_MISMATCH else). `announce` is awaited when
    * they do, right before they are stored. Ends this object either way.
@@ -47,6 +49,8 @@ export interface BlobStore {
 
 export interface StoreLimits {
   readonly maxBlobBytes: number;
+  /** SHA-256 of the way that bodies are received (default: Node's). */
+  readonly createHash?: () => Hash;
   /** Unfinished uploads may be another process's; else they are removed when the store is opened. */
   readonly shared?: boolean;
 }

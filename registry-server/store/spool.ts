@@ -5,6 +5,8 @@ import { type FileHandle, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fail } from "@kernlock/kernels/format";
+import type { Hash } from "../native/addon.ts";
+import type { Body } from "../transfers.ts";
 import type { Incoming, StoreLimits } from "./blobs.ts";
 import { algorithmOf, type ContentDigest } from "./digests.ts";
 
@@ -32,7 +34,8 @@ export function openSpool(folder: string, limits: StoreLimits): Spool {
     async begin(keep) {
       const id = randomBytes(16).toString("hex");
       const path = join(folder, id);
-      return incoming({ id, path, file: await open(path, "wx", 0o600), max: limits.maxBlobBytes }, keep);
+      const hash = limits.createHash?.() ?? createHash("sha256");
+      return incoming({ id, path, file: await open(path, "wx", 0o600), max: limits.maxBlobBytes, hash }, keep);
     },
     async check() {
       const path = join(folder, `check-${randomBytes(6).toString("hex")}`);
@@ -56,16 +59,21 @@ export function openSpool(folder: string, limits: StoreLimits): Spool {
 const writtenAtOnce = 256 << 10;
 
 function incoming(
-  at: { id: string; path: string; file: FileHandle; max: number },
+  at: { id: string; path: string; file: FileHandle; max: number; hash: Hash },
   keep: (spooled: Spooled) => Promise<void>,
 ): Incoming {
-  const hash = createHash("sha256");
+  const { hash } = at;
   let size = 0;
   let ended = false;
+  let direct = Promise.resolve();
+  const stop = new AbortController();
 
   const abort = async () => {
     if (ended) return;
     ended = true;
+    // A descriptor that is written to from outside of Node must not become another file's.
+    stop.abort();
+    await direct;
     await at.file.close();
     await rm(at.path, { force: true });
   };
@@ -89,7 +97,15 @@ function incoming(
           size += part.byteLength;
         }
       };
+      const takeDirect = async ({ atHand, rest }: NonNullable<Body["direct"]>) => {
+        held = await atHand();
+        await write();
+        const left = rest({ file: at.file, position: size, hash, moved: (bytes) => (size += bytes) }, stop.signal);
+        direct = left.catch(() => {});
+        await left;
+      };
       try {
+        if (source.direct !== undefined && size + source.direct.length <= max) return await takeDirect(source.direct);
         try {
           for await (const chunk of source) {
             if (size + heldBytes + chunk.byteLength > max) {

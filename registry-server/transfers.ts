@@ -1,0 +1,76 @@
+/**
+ * Bytes between clients and files: past this process where the system can (`native/`), through it everywhere else. What
+ * a client sees is the same, but for `Connection: close` after a body that went past the HTTP parser.
+ */
+import { createHash } from "node:crypto";
+import type { FileHandle } from "node:fs/promises";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { type Addon, addon, type Hash } from "./native/addon.ts";
+import { nativeTransfers } from "./native/transfers.ts";
+import { pump } from "./oci/pump.ts";
+
+/** Where the rest of a body goes. Its hash is of the same `Transfers`. */
+export interface Target {
+  readonly file: FileHandle;
+  readonly position: number;
+  readonly hash: Hash;
+  /** Called once, with how many bytes are in both file and hash, however it ends. */
+  moved(bytes: number): void;
+}
+
+/** The body of a request, of which either the pieces are taken or what `direct` has. */
+export interface Body extends AsyncIterable<Uint8Array> {
+  readonly direct?: {
+    /** Bytes of the whole body. */
+    readonly length: number;
+    /** What this process holds of it already; nothing more will come this way. */
+    atHand(): Promise<Uint8Array[]>;
+    /**
+     * All that is left, after `atHand`. Rejects with an error of the file, or with ECONNRESET when the body ends early
+     * or `signal` says so; what has arrived by then is kept.
+     */
+    rest(target: Target, signal: AbortSignal): Promise<void>;
+  };
+}
+
+export interface Transfers {
+  readonly kind: "native" | "javascript";
+  /** SHA-256. */
+  createHash(): Hash;
+  /**
+   * Sends bytes `start` to `end` (inclusive) after a head that has been written, and ends the response. A file that
+   * ends early, as well as a client that went away, destroys it. Resolves to the number of bytes sent.
+   */
+  send(file: FileHandle, range: { start: number; end: number }, to: ServerResponse): Promise<number>;
+  body(request: IncomingMessage, response: ServerResponse): Body;
+  close(): void;
+}
+
+export const javascriptTransfers: Transfers = {
+  kind: "javascript",
+  createHash: () => createHash("sha256"),
+  send: pump,
+  body: piecesOf,
+  close() {},
+};
+
+/**
+ * `kind`: "native" fails where it cannot be had, "javascript" does not try (default: KERNLOCK_TRANSFERS, else native
+ * where it can be had; `reason` says why not).
+ */
+export function openTransfers(kind = process.env.KERNLOCK_TRANSFERS): Transfers & { readonly reason?: string } {
+  if (kind === "javascript") return javascriptTransfers;
+  let native: Addon;
+  try {
+    native = addon();
+  } catch (error) {
+    if (kind === "native") throw error;
+    return { ...javascriptTransfers, reason: (error as Error).message };
+  }
+  return nativeTransfers(native);
+}
+
+/** Without `destroyOnReturn` a refusal in the middle would cut the connection, and its reason with it. */
+export function piecesOf(request: IncomingMessage): AsyncIterable<Uint8Array> {
+  return request.iterator({ destroyOnReturn: false });
+}
