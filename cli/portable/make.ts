@@ -1,15 +1,6 @@
 /** Makes a portable folder: Node, the command, native code, kernels, lock and policy, and a signed list of all of it. */
 import { spawnSync } from "node:child_process";
-import {
-  chmodSync,
-  copyFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { nativePaths } from "@kernlock/engine";
 import { fail } from "@kernlock/kernels/format";
@@ -17,8 +8,9 @@ import { type Lock, memoryAddonPath } from "@kernlock/loader";
 import { parsePolicy, type Signer } from "@kernlock/policies/trust";
 import { approvalsPath } from "../policies.ts";
 import type { Project } from "../project.ts";
-import { deliveredName, ownFiles, packageFiles } from "./contents.ts";
+import { alwaysFacts, deliveredName, ownFiles, packageFacts, packagesIn } from "./contents.ts";
 import { describe, manifestName, signatureName, signManifest } from "./manifest.ts";
+import { bundleProgram, isBundled } from "./program.ts";
 
 /** Uses nothing but what every POSIX shell has built in: the folder runs where PATH is empty. */
 const starter = `#!/bin/sh
@@ -26,7 +18,7 @@ case $0 in */*) here=\${0%/*} ;; *) here=. ;; esac
 here=$(cd "$here" && pwd -P) || exit 1
 KERNLOCK_PROJECT=\${KERNLOCK_PROJECT:-$here/project}
 export KERNLOCK_PROJECT
-exec "$here/runtime/node" "$here/app/cli/main.ts" "$@"
+exec "$here/runtime/node" "$here/app/cli/main.js" "$@"
 `;
 
 export interface PortableOptions {
@@ -41,7 +33,7 @@ export interface PortableOptions {
   readonly onProgress: (line: string) => void;
 }
 
-/** Returns how many files the folder has. The project has been verified. @throws KL_ADDON_*, KL_PORTABLE_RUNTIME */
+/** Returns how many files the folder has. The project has been verified. @throws KL_ADDON_*, KL_PORTABLE_* */
 export async function makePortable({
   root,
   version,
@@ -52,14 +44,15 @@ export async function makePortable({
   onProgress,
 }: PortableOptions): Promise<number> {
   const app = join(out, "app");
-  onProgress("copying the command");
-  for (const { from, to } of [...ownFiles(root), ...packageFiles(root)]) copy(from, join(app, to));
+  onProgress("bundling the command");
+  const bundled = isBundled(root);
+  const packages = bundled ? packagesIn(root) : await bundleProgram(root, app);
+  const always = alwaysFacts.map((name) => join(root, "node_modules", name));
+  const facts = packageFacts(root, new Set([...packages, ...always]));
+  for (const { from, to } of [...ownFiles(root, bundled), ...facts]) copy(from, join(app, to));
   copy(join(root, "package.json"), join(app, "package.json"));
-  if (existsSync(join(root, "LICENSE"))) copy(join(root, "LICENSE"), join(out, "LICENSE"));
-  mkdirSync(join(app, "node_modules", "@kernlock"), { recursive: true });
-  for (const area of ["cli", "engine", "kernels", "loader", "policies"]) {
-    symlinkSync(join("..", "..", area), join(app, "node_modules", "@kernlock", area));
-  }
+  const licence = join(root, ...(bundled ? [".."] : []), "LICENSE");
+  if (existsSync(licence)) copy(licence, join(out, "LICENSE"));
   onProgress("building native code");
   for (const path of [memoryAddonPath(), ...nativePaths()]) {
     copy(path, join(app, path.slice(root.length + 1), "..", deliveredName(path)));
@@ -91,8 +84,9 @@ function copyRuntime(folder: string): void {
   const works = stripped.status === null || spawnSync(target, ["--version"]).status === 0;
   if (!works)
     fail("KL_PORTABLE_RUNTIME", "The copied Node does not run.", { remedy: "Free disk space and try again." });
-  const licence = join(dirname(process.execPath), "..", "LICENSE");
-  if (existsSync(licence)) copy(licence, join(folder, "LICENSE"));
+  const places = [dirname(process.execPath), join(dirname(process.execPath), "..")];
+  const licence = places.map((place) => join(place, "LICENSE")).find((path) => existsSync(path));
+  if (licence !== undefined) copy(licence, join(folder, "LICENSE"));
 }
 
 /** Everything that the lock pins; not what else the cache holds. */

@@ -28,13 +28,17 @@ const system = [
 /** Besides, with a GPU. The driver names its threads (/proc/self/task), and fails when it may not. */
 const driver = ["/proc/driver/nvidia", "/proc/devices", "/proc/modules", "/proc/sys", "/sys/bus/pci", "/sys/module"];
 
-const engine = join(import.meta.dirname, "..");
+const root = join(import.meta.dirname, "..", "..");
+const engine = join(root, "engine");
+const fromSources = import.meta.filename.endsWith(".ts");
 
 export function allowedToHost(cuda: boolean): Allowed {
-  const packages = ["@kernlock/kernels", "@kernlock/policies", "@huggingface/tokenizers", "@huggingface/jinja", "zod"];
+  // Bundled, they are inside of the program.
+  const packages = fromSources ? ["@huggingface/tokenizers", "@huggingface/jinja", "zod"] : [];
   // Their names are part of the name of our own addons.
   const native = ["node-addon-api", "node-api-headers"];
-  const read = [...system, engine, ...[...packages, ...native].map(packageFolder)];
+  const ours = ["engine", "kernels", "policies"].map((area) => join(root, area));
+  const read = [...system, ...ours, ...[...packages, ...native].map(packageFolder)];
   if (!cuda) return { read, write: ["/dev/null"] };
   return {
     read: [...read, ...driver, ...driverFolders()],
@@ -45,7 +49,10 @@ export function allowedToHost(cuda: boolean): Allowed {
 
 /** `files`: the modules that it runs. */
 export const allowedToRenderer = (files: readonly string[]): Allowed => ({
-  read: [...system, ...files, join(engine, "package.json"), packageFolder("@huggingface/jinja")],
+  read: [
+    ...[...system, ...files, join(engine, "package.json")],
+    ...(fromSources ? [packageFolder("@huggingface/jinja")] : []),
+  ],
   write: ["/dev/null"],
 });
 

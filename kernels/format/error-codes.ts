@@ -437,6 +437,7 @@ export const errorCodes = {
   KL_CLI_NO_PROJECT: "there is no kernels.json or kernels.lock here or above",
   KL_CLI_USAGE: "wrong usage of the command line",
   KL_INTERNAL: "an error that should not happen; please report it",
+  KL_PORTABLE_BUNDLER: "a portable folder is to be made where the bundler is not installed",
   KL_PORTABLE_DIFFERS: "a portable folder holds other files than its signed manifest names",
   KL_PORTABLE_MANIFEST: "a portable folder's manifest is missing or malformed",
   KL_PORTABLE_RUNTIME: "the Node of a portable folder does not run",

@@ -20,9 +20,11 @@ const scratch = mkdtempSync(join(tmpdir(), "kernlock-portable-"));
 const portable = join(scratch, "somewhere", "port able");
 const elsewhere = join(scratch, "elsewhere");
 const publicKey = join(scratch, "public.pem");
+let privateKey = "";
 
 beforeAll(async () => {
   const { folder, workshop } = await testProject();
+  ({ privateKey } = workshop);
   mkdirSync(join(scratch, "somewhere"));
   mkdirSync(join(elsewhere, "home"), { recursive: true });
   const pem = createPublicKey(createPrivateKey(readFileSync(workshop.privateKey))).export({
@@ -75,6 +77,29 @@ it("answers what needs no native code, and says what it left at home", async () 
   const { stdout } = await bare("--help");
   expect(stdout).toContain("selftest");
   expect(stdout).not.toMatch(/^ {2}registry /m);
+}, 300_000);
+
+it("has each process in one piece, every licence, and makes another portable folder with the same program", async () => {
+  const listed = (folder: string): string[] =>
+    (JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")) as { files: { path: string }[] }).files
+      // Whether symbols can be stripped depends on PATH.
+      .filter(({ path }) => path !== "runtime/node")
+      .map((file) => JSON.stringify(file));
+  const paths = listed(portable).map((file) => (JSON.parse(file) as { path: string }).path);
+  expect(paths.filter((path) => path.endsWith(".ts"))).toEqual([]);
+  for (const main of ["cli/main", "engine/host/main", "engine/model/template-process", "engine/client/gpu-probe"]) {
+    expect(paths).toContain(`app/${main}.js`);
+  }
+  for (const name of ["zod", "yaml", "commander", "@huggingface/tokenizers", "@huggingface/jinja", "rolldown"]) {
+    expect(paths).toContain(`app/node_modules/${name}/LICENSE`);
+  }
+  expect(readFileSync(join(portable, "app/engine/host/main.js"), "utf8")).not.toContain(root);
+  const another = join(scratch, "another");
+  const key = join(scratch, "another.pem");
+  cpSync(privateKey, key);
+  const made = await bare("bundle", "--portable", another, "--key", key);
+  expect(made.status, made.stderr).toBe(0);
+  expect(listed(another)).toEqual(listed(portable));
 }, 300_000);
 
 it("leaves out the server, tests and compilers", () => {
