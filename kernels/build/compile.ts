@@ -121,11 +121,11 @@ async function compileDevice(
 
 /** Names that hold a hash of the source's folder would give every build other bytes. */
 function checkNames(source: string, image: Uint8Array, form: string): void {
-  const cubins =
+  const parts =
     form === "-cubin"
       ? [inspectCubin(image)]
-      : inspectFatbin(image).entries.flatMap((e) => (e.kind === "elf" ? [e.cubin] : []));
-  const name = cubins.flatMap((c) => c.placeNames)[0];
+      : inspectFatbin(image).entries.map((e) => (e.kind === "elf" ? e.cubin : e));
+  const name = parts.flatMap((c) => c.placeNames)[0];
   if (name !== undefined) {
     fail("KL_BUILD_COMPILE", `${source} has device code in an unnamed namespace, whose names depend on the folder.`, {
       remedy: "Give the namespace a name.",

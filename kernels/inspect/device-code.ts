@@ -1,13 +1,13 @@
 import { fail, type LaunchStep, paramBytes, shown, type Variant, type VariantFile } from "../format/index.ts";
 import { type CubinFacts, type CubinKernel, inspectCubin, isCubin } from "./cubin.ts";
 import { type ElfSegment, inspectElf } from "./elf.ts";
-import { inspectFatbin, isFatbin, ptxTarget } from "./fatbin.ts";
+import { inspectFatbin, isFatbin, type PtxFacts, readPtx } from "./fatbin.ts";
 
 /** Code for GPUs in a file. Architectures are of the form `sm_90a`. */
 export interface DeviceCode {
   readonly cubins: readonly CubinFacts[];
-  /** Targets of PTX, which a driver would compile. */
-  readonly ptx: readonly string[];
+  /** Text that a driver would compile. */
+  readonly ptx: readonly PtxFacts[];
 }
 
 /** Reads a file that is a cubin, or one or more fatbins, from its first byte to its last. Throws `KL_CUBIN_*`, `KL_FATBIN_*`. */
@@ -50,8 +50,8 @@ export function findDeviceCode(bytes: Uint8Array, segments: readonly ElfSegment[
     });
     const images = [...fatbins, ...cubins].sort(([a], [b]) => a - b);
     scan(part, ptxStart, images, (at) => {
-      const target = ptxTarget(part.subarray(at));
-      return target === undefined ? 0 : take({ cubins: [], ptx: [target] }, ptxStart.length);
+      const ptx = readPtx(part.subarray(at));
+      return ptx === undefined ? 0 : take({ cubins: [], ptx: [ptx] }, ptxStart.length);
     });
   }
   return joined(found);
@@ -122,8 +122,19 @@ export function checkDeviceCode(
     backend.architectures,
     "KL_IMAGE_ARCHITECTURE",
   );
-  compare(code.ptx, backend.ptx, "KL_IMAGE_PTX");
+  compare(
+    code.ptx.map(({ target }) => target),
+    backend.ptx,
+    "KL_IMAGE_PTX",
+  );
+  for (const { version } of code.ptx) checkPtxVersion(name, version, backend.driver);
   if (file.kind !== "device-image") return;
+  // What a launch says is compared with machine code; the compiler's choices on another machine are nobody's to compare.
+  if (code.ptx.length > 0) {
+    fail("KL_IMAGE_PTX", `${name} is a device image and holds PTX, with which no launch can be compared.`, {
+      remedy: "Leave PTX out of device images, or launch it from a shared object.",
+    });
+  }
   for (const op of variant.ops) {
     for (const step of op.launch?.steps ?? []) {
       if (step.file !== file.path) continue;
@@ -131,6 +142,35 @@ export function checkDeviceCode(
       for (const cubin of code.cubins) checkStep(name, step, sizes, cubin);
     }
   }
+}
+
+/**
+ * A driver compiles PTX of its own CUDA version and older ones, also where machine code of a newer minor version would run:
+ * what the variant asks of a driver has to be enough for that.
+ */
+function checkPtxVersion(file: string, version: string, driver: string): void {
+  const needed = cudaOfPtx(version);
+  const [[major, minor], [has, hasMinor]] = [needed, driver].map((one) => one.split(".").map(Number)) as [
+    [number, number],
+    [number, number],
+  ];
+  if (has > major || (has === major && hasMinor >= minor)) return;
+  fail(
+    "KL_IMAGE_PTX",
+    `${file} holds PTX ${version}, which takes a driver for CUDA ${needed}; variant.json says ${driver}.`,
+    {
+      remedy: "Say the newer driver, or compile the PTX with an older toolkit.",
+    },
+  );
+}
+
+/** The CUDA version whose drivers compile a version of PTX first, by the release notes of the PTX ISA. */
+function cudaOfPtx(version: string): string {
+  const [major, minor] = version.split(".").map(Number) as [number, number];
+  if (major >= 9) return `${major + 4}.${minor}`;
+  // 12.6 brought no version of its own.
+  if (major === 8) return `12.${minor <= 5 ? minor : minor + 1}`;
+  return major === 7 ? `11.${minor}` : "10.2";
 }
 
 /** Dynamic and static shared memory of a block together, by architecture; smaller for most of those not named. */
@@ -169,6 +209,6 @@ const joined = (found: readonly DeviceCode[]): DeviceCode => ({
 function ofFatbin({ entries }: ReturnType<typeof inspectFatbin>): DeviceCode {
   return {
     cubins: entries.flatMap((e) => (e.kind === "elf" ? [{ ...e.cubin, architecture: e.architecture }] : [])),
-    ptx: entries.flatMap((e) => (e.kind === "ptx" ? [e.architecture] : [])),
+    ptx: entries.flatMap((e) => (e.kind === "ptx" ? [e.ptx] : [])),
   };
 }

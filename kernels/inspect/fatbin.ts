@@ -6,7 +6,20 @@ import { Reader } from "./reader.ts";
 export type FatbinEntry =
   | { readonly kind: "elf"; readonly architecture: string; readonly cubin: CubinFacts }
   /** Text that a driver compiles. `architecture` is its `.target`. */
-  | { readonly kind: "ptx"; readonly architecture: string };
+  | {
+      readonly kind: "ptx";
+      readonly architecture: string;
+      readonly ptx: PtxFacts;
+      /** Of names that a compiler makes after the place of the source, the mark that some carry. */
+      readonly placeNames: readonly string[];
+    };
+
+export interface PtxFacts {
+  /** Its `.target`: "sm_90". */
+  readonly target: string;
+  /** Of the language: "9.0". */
+  readonly version: string;
+}
 
 export interface FatbinFacts {
   readonly entries: readonly FatbinEntry[];
@@ -101,16 +114,22 @@ function readEntry(file: Reader, at: number, content: Uint8Array): FatbinEntry {
     return { kind: "elf", architecture, cubin };
   }
   if (kind === 1) {
-    const target = ptxTarget(content);
-    if (target !== architecture) return refuse(target ?? "nothing");
-    return { kind: "ptx", architecture };
+    const ptx = readPtx(content);
+    if (ptx?.target !== architecture) return refuse(ptx?.target ?? "nothing");
+    const text = Buffer.from(content.buffer, content.byteOffset, content.byteLength);
+    const placeNames = ["_GLOBAL__N__", "_INTERNAL_"].filter((mark) => text.includes(mark));
+    return { kind: "ptx", architecture, ptx, placeNames };
   }
   return fail("KL_FATBIN_ENTRY", `An entry of the fatbin is of an unknown kind (${kind}).`);
 }
 
-/** The `.target` of the PTX text that begins here; undefined where none does. */
-export function ptxTarget(text: Uint8Array): string | undefined {
-  const head = Buffer.from(text.buffer, text.byteOffset, Math.min(text.byteLength, 1 << 13)).toString("latin1");
-  const ptx = /^(?:\s*\/\/[^\n]*\n|\s)*\.version[ \t]+[0-9.]+\s/.exec(head)?.[0];
-  return ptx === undefined ? undefined : /\.target[ \t]+(sm_[0-9]{2,3}[af]?)(?![0-9a-z])/.exec(head)?.[1];
+const comments = /\/\*[\s\S]*?\*\/|\/\/[^\n]*/g;
+
+/** What the head of the PTX text that begins here says, comments left out; undefined where no PTX begins. */
+export function readPtx(text: Uint8Array): PtxFacts | undefined {
+  const start = Buffer.from(text.buffer, text.byteOffset, Math.min(text.byteLength, 1 << 13));
+  const head = start.toString("latin1").replaceAll(comments, " ");
+  const version = /^\s*\.version[ \t]+([0-9]{1,3}\.[0-9]{1,3})\s/.exec(head)?.[1];
+  const target = /\.target[ \t]+(sm_[0-9]{2,3}[af]?)(?![0-9a-z])/.exec(head)?.[1];
+  return version === undefined || target === undefined ? undefined : { target, version };
 }

@@ -30,6 +30,14 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** Its variant for a GPU with PTX in place of machine code. */
+const ofPtxAlone = (w: Workshop): Workshop =>
+  w.edit((k) => {
+    const { each: _, ...rest } = k.variants[0];
+    const backend = { ...rest.backend, architectures: [], ptx: ["sm_90"] };
+    k.variants = [{ ...rest, backend, variant: "linux-x86_64-cuda-ptx90", tested: false }];
+  });
+
 /** The tiny package with a variant for a GPU besides its own. */
 function withCuda(device: string, architecture = "sm_80"): Workshop {
   const w = new Workshop();
@@ -84,7 +92,7 @@ describe.skipIf(!has)("with the CUDA toolchain (node kernels/toolchain/provision
       const ptx = "-gencode=arch=compute_90,code=compute_90";
       const code = readDeviceImage(compile("-fatbin", `--compress-mode=${mode}`, ...targets, ptx));
       expect(code.cubins.map((c) => c.architecture)).toEqual(["sm_80", "sm_90a"]);
-      expect(code.ptx).toEqual(["sm_90"]);
+      expect(code.ptx).toEqual([{ target: "sm_90", version: "9.0" }]);
     }
   });
 
@@ -110,6 +118,15 @@ describe.skipIf(!has)("with the CUDA toolchain (node kernels/toolchain/provision
   test("device code whose names depend on the folder is refused", async () => {
     using w = withCuda(`namespace { __device__ int hidden; }\n${kernel.replace("*= 2", "+= hidden++")}`);
     expect(await codeOf(w.build())).toBe("KL_BUILD_COMPILE");
+    ofPtxAlone(w);
+    expect(await codeOf(w.build())).toBe("KL_BUILD_COMPILE");
+  });
+
+  test("a variant of PTX alone is built, and holds the PTX that it declares", async () => {
+    using w = ofPtxAlone(withCuda(kernel));
+    const { variants } = await w.build();
+    const { facts } = variants[0]!;
+    expect(facts.backend).toMatchObject({ architectures: [], ptx: ["sm_90"] });
   });
 
   test("device code that does not compile is told in the compiler's words", async () => {

@@ -105,7 +105,7 @@ test("a fatbin tells its cubins and its PTX, packed or not", () => {
   ]);
   const two = readDeviceImage(Buffer.concat([bytes, craftFatbin([{ payload: craftCubin() }])]));
   expect(two.cubins.map((c) => c.architecture)).toEqual(["sm_90a", "sm_80", "sm_90a"]);
-  expect(two.ptx).toEqual(["sm_90"]);
+  expect(two.ptx).toEqual([{ target: "sm_90", version: "9.0" }]);
 });
 
 describe("a fatbin is refused", () => {
@@ -128,6 +128,23 @@ describe("a fatbin is refused", () => {
     [
       "whose PTX has another target",
       craftFatbin([{ kind: 1, payload: ptx("sm_80"), flags: 0x11n }]),
+      "KL_FATBIN_ENTRY",
+    ],
+    [
+      "whose PTX has another target than a comment says",
+      craftFatbin([
+        { kind: 1, payload: Buffer.from(".version 9.0 // .target sm_90\n.target sm_80\n\0"), flags: 0x11n },
+      ]),
+      "KL_FATBIN_ENTRY",
+    ],
+    [
+      "whose PTX leaves out the mark",
+      craftFatbin([{ kind: 1, payload: ptx("sm_90"), flags: 0x100011n }]),
+      "KL_FATBIN_ENTRY",
+    ],
+    [
+      "whose PTX has no version",
+      craftFatbin([{ kind: 1, payload: Buffer.from(".target sm_90\n\0"), flags: 0x11n }]),
       "KL_FATBIN_ENTRY",
     ],
     ["whose PTX is none", craftFatbin([{ kind: 1, payload: Buffer.alloc(64), flags: 0x11n }]), "KL_FATBIN_ENTRY"],

@@ -41,7 +41,7 @@ describe("a library's device code", () => {
     const bytes = carrying(Buffer.concat([craftCubin(), Buffer.alloc(24), both, Buffer.alloc(8), ptx]));
     const code = findDeviceCode(bytes, inspectElf(bytes).segments);
     expect(code.cubins.map((c) => c.architecture).sort()).toEqual(["sm_80", "sm_90a", "sm_90a"]);
-    expect(code.ptx).toEqual(["sm_90a"]);
+    expect(code.ptx.map(({ target }) => target)).toEqual(["sm_90a"]);
   });
   test("has to be what the variant declares, all of it and nothing more", () => {
     expect(check(craftCubin(), cuda(["sm_90a"]))).toBe("accepted");
@@ -53,6 +53,38 @@ describe("a library's device code", () => {
     expect(check(Buffer.concat([craftCubin(), ptx]), cuda(["sm_90a"], ["sm_90a"]))).toBe("accepted");
     expect(check(Buffer.from("nothing"), cuda(["sm_90a"]))).toBe("KL_IMAGE_MISSING");
     expect(check(craftCubin({ flags: 0x6005a44 }), cuda(["sm_90a"]))).toBe("KL_CUBIN_FLAGS");
+  });
+  test("may be PTX alone, of exactly the targets that the variant declares", () => {
+    const text = (target: string, version = "9.0") => Buffer.from(`//\n.version ${version}\n.target ${target}\n\0`);
+    const alone = craftFatbin([{ kind: 1, payload: text("sm_90"), flags: 0x8011n, zstd: true }]);
+    const marked = craftFatbin([{ kind: 1, payload: text("sm_90a") }]);
+    expect(check(alone, cuda([], ["sm_90"]))).toBe("accepted");
+    expect(check(marked, cuda([], ["sm_90a"]))).toBe("accepted");
+    expect(check(alone, cuda([], ["sm_80"]))).toBe("KL_IMAGE_PTX");
+    expect(check(alone, cuda([], ["sm_90a"]))).toBe("KL_IMAGE_PTX");
+    expect(check(marked, cuda([], ["sm_90"]))).toBe("KL_IMAGE_PTX");
+    expect(check(alone, cuda([], ["sm_90", "sm_100"]))).toBe("KL_IMAGE_PTX");
+    expect(check(Buffer.concat([alone, Buffer.alloc(8), marked]), cuda([], ["sm_90"]))).toBe("KL_IMAGE_PTX");
+    expect(check(alone, cuda(["sm_90a"]))).toBe("KL_IMAGE_ARCHITECTURE");
+    expect(check(Buffer.concat([alone, craftCubin()]), cuda([], ["sm_90"]))).toBe("KL_IMAGE_ARCHITECTURE");
+  });
+  test("of PTX asks for a driver that compiles that version of it", () => {
+    const of = (version: string) => {
+      const payload = Buffer.from(`.version ${version}\n.target sm_90\n\0`);
+      const bytes = carrying(craftFatbin([{ kind: 1, payload, flags: 0x11n }]));
+      return (driver: string) =>
+        codeOf(() => checkDeviceCode(bytes, so, { backend: { ...cuda([], ["sm_90"]), driver } as never, ops: [] }));
+    };
+    const drivers = ["11.8", "12.5", "12.7", "12.8", "13.0", "13.2", "14.0"];
+    const accepts = (version: string) => {
+      const check = of(version);
+      return drivers.find((driver) => check(driver) === "accepted");
+    };
+    expect(["7.8", "8.5", "8.6", "8.7", "9.0", "9.1", "14.0"].map(accepts)).toEqual([
+      ...["11.8", "12.5", "12.7", "12.8", "13.0", "13.2"],
+      undefined,
+    ]);
+    expect(of("9.1")("13.0")).toBe("KL_IMAGE_PTX");
   });
   test("has no place in a CPU variant", () => {
     expect(check(Buffer.from("nothing"), cpu)).toBe("accepted");
@@ -73,13 +105,13 @@ describe("a device image", () => {
       { kind: "argument", name: "hidden" },
     ],
   };
-  const check = (bytes: Buffer, change: Partial<LaunchStep> = {}) =>
+  const check = (bytes: Buffer, change: Partial<LaunchStep> = {}, backend = cuda(["sm_90a"])) =>
     codeOf(() =>
       checkDeviceCode(
         bytes,
         { path: "a.cubin", kind: "device-image" },
         {
-          backend: cuda(["sm_90a"]),
+          backend,
           ops: [
             {
               name: "rmsnorm",
@@ -115,5 +147,11 @@ describe("a device image", () => {
       "accepted",
     );
     expect(check(Buffer.from("\x7fELF"))).toBe("KL_CUBIN_MAGIC");
+    // Nothing says what a compiler will make of it.
+    const text = craftFatbin([{ kind: 1, payload: ptx }]);
+    expect(check(text, {}, cuda([], ["sm_90a"]))).toBe("KL_IMAGE_PTX");
+    expect(
+      check(craftFatbin([{ payload: craftCubin() }, { kind: 1, payload: ptx }]), {}, cuda(["sm_90a"], ["sm_90a"])),
+    ).toBe("KL_IMAGE_PTX");
   });
 });
