@@ -38,10 +38,19 @@ export interface StepFacts {
 }
 
 /**
- * Seconds of a whole step at least: of every node, its weights and its part of the cache, or its operations. What goes
- * from op to op could stay on the chip, and is not counted. The numbers of each op are those of `kernels/abi/costs.ts`.
+ * Seconds that one launch of an op takes at least in a step: its weights and its part of the cache, or its operations. What
+ * goes from op to op could stay on the chip, and is not counted. The numbers are those of `kernels/abi/costs.ts`. `kind`: of
+ * the layer, where that decides about the keys that the op sees.
  */
-export function stepFloor(model: ModelFacts, mode: Mode, layout: Layout, step: StepFacts, ceiling: Ceiling): number {
+export type LaunchFloor = (op: OpName, kind?: "full" | "sliding") => number;
+
+export function launchFloors(
+  model: ModelFacts,
+  mode: Mode,
+  layout: Layout,
+  step: StepFacts,
+  ceiling: Ceiling,
+): LaunchFloor {
   const types = modeTypes[mode];
   const common = {
     ...{ tokens: step.tokens, rows: step.rows, layout, expertsUsed: step.experts },
@@ -50,21 +59,22 @@ export function stepFloor(model: ModelFacts, mode: Mode, layout: Layout, step: S
     ...{ activation: dtypeBytes[types.activation], stream: dtypeBytes[types.stream], kv: dtypeBytes[types.kv] },
     ...{ read: 0, written: 0, keys: 0, pairs: 0 },
   };
-  const prompt = step.tokens > step.sequences;
-  const seconds = (op: OpName, sizes = common): number => {
-    const { weights, cache, operations } = costOf(op, sizes);
+  const keysOf = (kind: "full" | "sliding"): { keys: number; pairs: number } => {
+    const window = kind === "full" ? step.context : Math.min(model.slidingWindow, step.context);
+    const keys = step.sequences * window;
+    if (step.tokens === step.sequences) return { keys, pairs: keys };
+    return { keys: step.context, pairs: (window * (window + 1)) / 2 + (step.context - window) * window };
+  };
+  return (op, kind) => {
+    const { weights, cache, operations } = costOf(op, kind === undefined ? common : { ...common, ...keysOf(kind) });
     return atLeast({ bytes: weights + cache, operations }, ceiling);
   };
-  const attention = (kind: "full" | "sliding"): number => {
-    const window = kind === "full" ? step.context : Math.min(model.slidingWindow, step.context);
-    if (!prompt) {
-      const keys = step.sequences * window;
-      return seconds("attn_decode", { ...common, keys, pairs: keys });
-    }
-    const pairs = (window * (window + 1)) / 2 + (step.context - window) * window;
-    return seconds("attn_prefill", { ...common, keys: step.context, pairs });
-  };
-  const layers = model.layers.reduce((sum, kind) => sum + attention(kind), 0);
+}
+
+/** Seconds of a whole step at least: of every node. */
+export function stepFloor(model: ModelFacts, step: StepFacts, seconds: LaunchFloor): number {
+  const attention = step.tokens > step.sequences ? "attn_prefill" : "attn_decode";
+  const layers = model.layers.reduce((sum, kind) => sum + seconds(attention, kind), 0);
   const each = (["rmsnorm", "qkv_rope_kv", "o_proj", "rmsnorm", "router", "moe"] as const).reduce(
     (sum, op) => sum + seconds(op),
     0,

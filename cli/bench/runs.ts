@@ -29,7 +29,7 @@ export async function runAll(engine: Engine, requests: readonly GenerateRequest[
 /** The same, and what was gathered about its steps. */
 export async function watched(
   engine: Engine,
-  what: "times" | "experts",
+  what: "times" | "experts" | "stages",
   requests: readonly GenerateRequest[],
 ): Promise<{ readonly done: readonly Generated[]; readonly seen: Watched }> {
   await engine.watch(what);

@@ -5,7 +5,7 @@ import { fail } from "@kernlock/kernels/format";
 import type { PlanRequest } from "@kernlock/policies/compatibility";
 import { asKernlockError } from "../errors.ts";
 import { errorJson } from "../output.ts";
-import { type Ceiling, median, type StepFacts, stepFloor } from "./numbers.ts";
+import { type Ceiling, launchFloors, median, type StepFacts, stepFloor } from "./numbers.ts";
 import {
   type Agreement,
   againstAlone,
@@ -17,6 +17,7 @@ import {
   watched,
 } from "./runs.ts";
 import type { Session } from "./session.ts";
+import { type StageRows, stageRows } from "./stages.ts";
 
 export interface TableOptions {
   readonly batches: readonly number[];
@@ -47,6 +48,7 @@ export interface DecodeRow {
   /** Mean of all layers and steps, counted in a run of its own; expected of random choices. */
   readonly distinct_experts: number | null;
   readonly expected_experts: number;
+  readonly stages: StageRows | null;
   readonly agreement: Agreement;
 }
 
@@ -57,6 +59,8 @@ export interface PrefillRow {
   readonly runs: readonly number[];
   readonly floor_tokens_per_second: number;
   readonly share: number;
+  /** Of the first chunk. */
+  readonly stages: StageRows | null;
 }
 
 export interface FailedRow {
@@ -144,6 +148,7 @@ export async function measureChoice(
     const few = Math.min(newTokens, 6 + Math.ceil((batch * context) / chunk));
     const { seen: counted } = await watched(engine, "experts", requests(few));
     const experts = distinctExperts(counted, batch);
+    const { seen: stepped } = await watched(engine, "stages", requests(few));
     const timed: NonNullable<ReturnType<typeof decoded>>[] = [];
     let last: Awaited<ReturnType<typeof watched>>["done"] = [];
     for (let run = 0; timed.length < repeats && run < repeats + 4; run++) {
@@ -162,7 +167,8 @@ export async function measureChoice(
       ...{ tokens: batch, rows: batch, sequences: batch, experts: experts ?? expected },
       context: context + newTokens / 2,
     };
-    const floor = batch / stepFloor(facts, mode, expertLayout, step, ceiling);
+    const floors = launchFloors(facts, mode, expertLayout, step, ceiling);
+    const floor = batch / stepFloor(facts, step, floors);
     const rate = median(timed.map((one) => one.rate));
     rows.push({
       ...{ kind: "decode", batch, context, tokens_per_second: rate, runs: timed.map((one) => one.rate) },
@@ -170,6 +176,7 @@ export async function measureChoice(
       step_ms: median(timed.map(({ stepMs }) => stepMs)),
       idle_us: 1e3 * median(timed.map(({ idleMs }) => idleMs)),
       ...{ distinct_experts: experts, expected_experts: expected },
+      stages: stageRows(stepped, "decode", batch, floors),
       agreement: await againstAlone(engine, last, alone),
     });
   }
@@ -185,11 +192,16 @@ export async function measureChoice(
     const runs: number[] = [];
     for (let run = 0; run < repeats; run++) runs.push(await rate());
     const step = { tokens, rows: 1, sequences: 1, context: tokens, experts: facts.experts };
-    const floor = tokens / stepFloor(facts, mode, expertLayout, step, ceiling);
+    const floors = launchFloors(facts, mode, expertLayout, step, ceiling);
+    const floor = tokens / stepFloor(facts, step, floors);
+    const chunk = Math.min(tokens, options.chunk);
+    const first = { ...step, tokens: chunk, context: chunk, rows: chunk === tokens ? 1 : 0 };
+    const { seen } = await watched(engine, "stages", [greedy(next(tokens), 1)]);
     const tokens_per_second = median(runs);
     rows.push({
       ...{ kind: "prefill", tokens, tokens_per_second, runs },
       ...{ floor_tokens_per_second: floor, share: tokens_per_second / floor },
+      stages: stageRows(seen, "mixed", chunk, launchFloors(facts, mode, expertLayout, first, ceiling)),
     });
   }
 

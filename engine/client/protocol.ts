@@ -60,8 +60,11 @@ export interface Loading {
   readonly overlap: boolean;
 }
 
-/** What is gathered about steps while they run. Counting experts runs them in pieces, so it takes its time. */
-export type Watch = "nothing" | "times" | "experts";
+/**
+ * What is gathered about steps while they run. Counting experts runs them in pieces, and timing stages runs the first step of
+ * each kind many times over, so both take their time.
+ */
+export type Watch = "nothing" | "times" | "experts" | "stages";
 
 export type ToHost =
   | {
@@ -70,6 +73,8 @@ export type ToHost =
       readonly model: ModelDescription;
       readonly modelFds: readonly number[];
       readonly kernels: readonly HostedKernel[];
+      /** Whether the driver compiles PTX: only where the policy permits it and no machine code of a kernel fits. */
+      readonly compilePtx: boolean;
       /** Run GPU programs launch by launch, so that a fault names its op. */
       readonly careful: boolean;
       /** Hand a step to the device before the tokens of the one before it are read. */
@@ -82,6 +87,7 @@ export type ToHost =
       readonly device: Plan["device"];
       readonly workers: number;
       readonly kernels: readonly HostedKernel[];
+      readonly compilePtx: boolean;
       readonly seed: number;
     }
   /** Instead of `start`: time every op of the kernels. */
@@ -90,6 +96,7 @@ export type ToHost =
       readonly device: Plan["device"];
       readonly workers: number;
       readonly kernels: readonly HostedKernel[];
+      readonly compilePtx: boolean;
       readonly shape: BenchShape;
       readonly mode: Mode;
       readonly tokens: readonly number[];
@@ -157,6 +164,22 @@ const watched = z.strictObject({
   ),
   /** Of each step, the number of different experts in every layer. */
   experts: z.array(z.strictObject({ bucket: z.enum(["decode", "mixed"]), tokens: ms, distinct: z.array(ms) })),
+  /** Milliseconds of the first step of each kind, as one program, and of each of its stages. */
+  stages: z.array(
+    z.strictObject({
+      ...{ bucket: z.enum(["decode", "mixed"]), tokens: ms, sequences: ms, ms },
+      stages: z.array(
+        z.strictObject({
+          name: z.string(),
+          launches: ms,
+          /** All of them, one behind the other. */
+          alone: ms,
+          /** The step when they are left out; null where that would not be the same step. */
+          without: ms.nullable(),
+        }),
+      ),
+    }),
+  ),
   /** Tokens of all layers that followed others: how many, how many would have gone elsewhere, and by how much of a weight. */
   routing: z.strictObject({ followed: ms, otherwise: ms, furthest: ms }),
   memory,

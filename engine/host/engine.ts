@@ -38,7 +38,7 @@ export interface HostEngine {
 
 /** Loads kernels, then weights, then serves. @throws KL_LOAD_*, KL_MODEL_*, KL_MEMORY_* */
 export async function startHostEngine(
-  { plan, model: description, modelFds, kernels, careful, ahead, loading }: Extract<ToHost, { type: "start" }>,
+  { plan, model: description, modelFds, kernels, compilePtx, careful, ahead, loading }: Extract<ToHost, { type: "start" }>,
   send: Send,
   templates: RawRenderer,
 ): Promise<HostEngine> {
@@ -51,7 +51,7 @@ export async function startHostEngine(
   };
   const model = modelFromDescription(description, modelFds);
   const facts = modelFacts(model);
-  const { device, driver } = openPlanned(plan);
+  const { device, driver } = openPlanned(plan, compilePtx);
   device.careful(careful);
   mark("driver and context");
   // What the driver and we must open is open; kernels come next.
@@ -108,11 +108,14 @@ export async function startHostEngine(
         if (parts.length === 0) break;
         const now = performance.now();
         for (const { sequence } of parts) sequence.startedAt ??= now;
+        if (watcher.wantsStages(parts)) watcher.timed(parts, stepper.time(parts));
         step = inPieces(parts) ? watcher.inPieces(await stepper.beginInPieces(parts)) : stepper.begin(parts, false);
       }
       const { parts, bucket }: Begun<Job> = step;
       const after: Part<Job>[] | null =
-        ahead && !inPieces(parts) ? following(scheduler, parts, ({ aborted }) => aborted) : null;
+        ahead && !inPieces(parts) && watcher.what !== "stages"
+          ? following(scheduler, parts, ({ aborted }) => aborted)
+          : null;
       const next: Begun<Job> | null = after === null ? null : stepper.begin(after, true);
       const results = await step.results();
       watcher.ended(step);
@@ -222,8 +225,11 @@ export async function startHostEngine(
 /** Every allocation of a GPU is rounded up to 256 bytes; these are about how many there are. */
 const roundingRoom = (model: Model): number => 256 * (24 * model.config.layers + 64);
 
-/** The device that the plan names; for a GPU also what its driver is, once all of the library has been read. */
-export function openPlanned(plan: Pick<Plan, "device" | "workers">): {
+/** The device that the plan names, its driver opened with or without the compiler of PTX; for a GPU also what its driver is, once all of the library has been read. */
+export function openPlanned(
+  plan: Pick<Plan, "device" | "workers">,
+  compilePtx: boolean,
+): {
   device: Device;
   driver: Promise<Driver | null>;
 } {
@@ -231,7 +237,8 @@ export function openPlanned(plan: Pick<Plan, "device" | "workers">): {
     return { device: openDevice({ kind: "cpu", workers: plan.workers }), driver: Promise.resolve(null) };
   }
   const path = findDriver() ?? fail("KL_PLAN_NO_DRIVER", "There is no CUDA driver.", { remedy: "Install one." });
-  const device = openDevice({ kind: "cuda", ordinal: Number(plan.device.slice("cuda:".length)), driver: path });
+  const ordinal = Number(plan.device.slice("cuda:".length));
+  const device = openDevice({ kind: "cuda", ordinal, driver: path, compilePtx });
   const { name, cuda } = device.gpu!;
   return { device, driver: hashDriver(path).then((file) => ({ ...file, cuda, device: name })) };
 }

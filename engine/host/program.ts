@@ -42,6 +42,8 @@ export interface Shape extends StepSizes {
 export interface Built {
   readonly steps: readonly Step[];
   readonly routed: readonly number[];
+  /** What each of the steps belongs to: the name of its op, for attention also which keys it sees; "copies". */
+  readonly stages: readonly string[];
 }
 
 export interface Parts {
@@ -70,12 +72,16 @@ export function buildSteps(parts: Parts, shape: Shape): Built {
   const first = shape.fed ? offsets.row_seq : 0;
   const steps: Step[] = inputs.up(first, bytes - first);
   const routed: number[] = [];
+  const stages: string[] = steps.map(() => "copies");
   const fill = argumentsOf(parts, shape);
   const add = (op: PlannedOp, place: Place): void => {
     const loaded = findOp(parts.ops, op);
     steps.push(...launch(loaded, encode(loaded.name, fill[loaded.name], place)));
+    while (stages.length < steps.length) stages.push(stageOf(op, place));
     if (op.covers.includes("router")) routed.push(steps.length);
   };
+  const stageOf = ({ op, covers }: PlannedOp, { layer }: Place): string =>
+    covers.includes("attn") ? `${op}, ${model.layers[layer!]}` : op;
   const planned = (segment: PlannedOp["segment"]): PlannedOp[] =>
     plan.ops.filter((op) => op.bucket === shape.bucket && op.segment === segment);
 
@@ -93,7 +99,8 @@ export function buildSteps(parts: Parts, shape: Shape): Built {
     steps.push(...results.down(0, resultLayout(shape).bytes));
     if (shape.logits) steps.push(...buffers.logits.down(4 * shape.rows * model.vocab));
   }
-  return { steps, routed };
+  while (stages.length < steps.length) stages.push("copies");
+  return { steps, routed, stages };
 }
 
 /** What each op of the model is given at a place. Ops that prepare weights are `weights.ts`'s. */

@@ -10,8 +10,8 @@ import {
   resultLayout,
   stepSlots,
 } from "@kernlock/policies/compatibility";
-import type { Routing } from "../client/protocol.ts";
-import { createProgram, type Program, readMemory, writeMemory } from "../native/index.ts";
+import type { Routing, Watched } from "../client/protocol.ts";
+import { createProgram, type Program, readMemory, type Step, writeMemory } from "../native/index.ts";
 import { type Buffers, f32, i32, u64 } from "./buffers.ts";
 import { buildSteps, type Parts, type Shape } from "./program.ts";
 import { addRouted, type Routed, type Routes } from "./routes.ts";
@@ -54,9 +54,14 @@ export interface Stepper {
    * tokens, row for row, are what this one reads.
    */
   begin<S extends Sampled>(parts: readonly Part<S>[], fed: boolean): Begun<S>;
+  /** Times the step of these parts, on this thread and some dozens of times. What it computes is left as it is. */
+  time(parts: readonly Part<Sampled>[]): StepTimes;
   /** The same in pieces, waited for, with what is seen between them. */
   beginInPieces<S extends Sampled>(parts: readonly Part<S>[]): Promise<InPieces<S>>;
 }
+
+/** Milliseconds of a step, and what its stages have to do with them. */
+export type StepTimes = Omit<Watched["stages"][number], "bucket" | "tokens" | "sequences">;
 
 /** A program with the places of its inputs and results. */
 interface Ready {
@@ -104,6 +109,29 @@ export function createStepper(parts: Parts, routes: Routes): Stepper {
       fillInputs(inputs, stepParts, shape);
       const ran = program.run();
       return { parts: stepParts, bucket: shape.bucket, results: () => ran.then(() => resultsOf(stepParts, results)) };
+    },
+    time(stepParts) {
+      const shape = shaped(stepParts, false);
+      fillInputs(openArrays(buffers, shape).inputs, stepParts, shape);
+      const { steps, stages } = buildSteps(parts, shape);
+      const timed = (chosen: readonly Step[]): number => {
+        if (chosen.length === 0) return 0;
+        const program = createProgram(device, chosen);
+        const [first = 1] = program.time(1);
+        const runs = Math.max(3, Math.min(40, Math.floor(100 / Math.max(first, 1e-3))));
+        return program.time(runs).toSorted((a, b) => a - b)[runs >> 1]!;
+      };
+      return {
+        ms: timed(steps),
+        stages: [...new Set(stages)].map((name) => {
+          const own = steps.filter((_, i) => stages[i] === name);
+          // Without it the stream of the step before would be added to, time and again.
+          const without = name === "embed" ? null : timed(steps.filter((_, i) => stages[i] !== name));
+          // An op may be several launches.
+          const launches = stages.filter((one, i) => one === name && stages[i - 1] !== name).length;
+          return { name, launches, alone: timed(own), without };
+        }),
+      };
     },
     async beginInPieces(stepParts) {
       const shape = shaped(stepParts, false);

@@ -2,7 +2,8 @@
 import type { Watch, Watched } from "../client/protocol.ts";
 import type { Device } from "../native/index.ts";
 import { addRouted } from "./routes.ts";
-import type { Begun, InPieces, Sampled } from "./step.ts";
+import type { Part } from "./scheduler.ts";
+import type { Begun, InPieces, Sampled, StepTimes } from "./step.ts";
 
 export interface Watcher {
   readonly what: Watch;
@@ -10,6 +11,9 @@ export interface Watcher {
   begin(): void;
   /** A step's results are there. */
   ended(step: Begun<Sampled>): void;
+  /** The first step of its kind is about to begin, and stages are to be timed. */
+  wantsStages(parts: readonly Part<Sampled>[]): boolean;
+  timed(parts: readonly Part<Sampled>[], times: StepTimes): void;
   /** A step in pieces is done. */
   inPieces<S extends Sampled>(step: InPieces<S>): Begun<S>;
   watch(what: Watch): Watched;
@@ -22,7 +26,13 @@ export function createWatcher(device: Device): Watcher {
   let routing: Watched["routing"] = { followed: 0, otherwise: 0, furthest: 0 };
   let since = 0;
   let busy = 0;
-  const tokensOf = ({ parts }: Begun<Sampled>): number => parts.reduce((sum, { count }) => sum + count, 0);
+  let stages: Watched["stages"] = [];
+  const tokensOf = (parts: readonly Part<Sampled>[]): number => parts.reduce((sum, { count }) => sum + count, 0);
+  const kindOf = (parts: readonly Part<Sampled>[]): Omit<Watched["stages"][number], keyof StepTimes> => ({
+    bucket: parts.every(({ count }) => count === 1) ? "decode" : "mixed",
+    tokens: tokensOf(parts),
+    sequences: parts.length,
+  });
   return {
     get what() {
       return what;
@@ -34,22 +44,30 @@ export function createWatcher(device: Device): Watcher {
     ended(step) {
       if (what !== "times") return;
       const [now, busyNow] = [performance.now(), device.busy()];
-      const { bucket, parts } = step;
       const taken = { ms: now - since, busyMs: Math.max(0, busyNow - busy) };
-      steps.push({ bucket, tokens: tokensOf(step), sequences: parts.length, ...taken });
+      steps.push({ ...kindOf(step.parts), ...taken });
       [since, busy] = [now, busyNow];
+    },
+    wantsStages(parts) {
+      const { bucket, tokens, sequences } = kindOf(parts);
+      const known = (one: (typeof stages)[number]): boolean =>
+        one.bucket === bucket && one.tokens === tokens && one.sequences === sequences;
+      return what === "stages" && !stages.some(known);
+    },
+    timed(parts, times) {
+      stages.push({ ...kindOf(parts), ...times });
     },
     inPieces(step) {
       if (what === "experts") {
-        experts.push({ bucket: step.bucket, tokens: tokensOf(step), distinct: [...step.distinct] });
+        experts.push({ bucket: step.bucket, tokens: tokensOf(step.parts), distinct: [...step.distinct] });
       }
       addRouted(routing, step.routed);
       return step;
     },
     watch(next) {
       const { free, total, inUse, mostUsed } = device.memory();
-      const found = { steps, experts, routing, memory: { free, total, given: inUse, used: mostUsed } };
-      [what, steps, experts, routing] = [next, [], [], { followed: 0, otherwise: 0, furthest: 0 }];
+      const found = { steps, experts, stages, routing, memory: { free, total, given: inUse, used: mostUsed } };
+      [what, steps, experts, stages, routing] = [next, [], [], [], { followed: 0, otherwise: 0, furthest: 0 }];
       return found;
     },
   };

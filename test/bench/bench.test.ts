@@ -88,7 +88,11 @@ test("gpu: the whole table, from a folder", async () => {
         tokens_per_second: number;
         share: number;
         distinct_experts: number | null;
-        agreement?: { compared: number; equal: number };
+        agreement?: { compared: number; equal: number; repeated: number; sequences: number };
+        stages: {
+          step_us: number;
+          rows: { stage: string; launches: number; floor_us: number; alone_us: number; in_step_us: number | null }[];
+        };
       }[];
       memory: { weights: number; kv: number; limit: number; used: number | null }[];
     }[];
@@ -121,14 +125,25 @@ test("gpu: the whole table, from a folder", async () => {
       ["prefill", 90, undefined],
       ["decode", 1, 150],
     ]);
-    for (const { kind, tokens_per_second, share, distinct_experts, agreement, batch } of rows) {
+    for (const { kind, tokens_per_second, share, distinct_experts, agreement, batch, stages } of rows) {
       positive(tokens_per_second);
       positive(share);
+      positive(stages.step_us);
+      for (const { launches, alone_us, floor_us } of stages.rows) {
+        for (const value of [launches, alone_us]) positive(value);
+        expect(floor_us).toBeGreaterThanOrEqual(0);
+      }
+      // The layers attend by turns, and each has one mixture of experts.
+      const launches = (start: string): number[] =>
+        stages.rows.filter(({ stage }) => stage.startsWith(start)).map((one) => one.launches);
+      const attention = launches(kind === "decode" ? "attn_decode" : "attn_prefill");
+      expect(launches("moe")).toEqual([attention[0]! + attention[1]!]);
       if (kind !== "decode") continue;
       // One sequence has four experts in every layer; more have more, and none has all.
       if (batch === 1) expect(distinct_experts).toBe(4);
       else expect(distinct_experts).toBeGreaterThan(4);
       expect(agreement!.equal).toBe(agreement!.compared);
+      expect(agreement!.repeated).toBe(batch);
     }
     for (const { weights, kv, limit, used } of memory) expect([limit, used]).toEqual([weights + kv + 600e6, null]);
   }

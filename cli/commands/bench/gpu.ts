@@ -6,6 +6,7 @@ import { benchModel, type ModelFlags, wholeNumber, wholeNumbers, withModel } fro
 import { type Ceiling, fixed, grouped, percent, tensorRate } from "../../bench/numbers.ts";
 import { decidedMargin } from "../../bench/runs.ts";
 import { openSession, type Session } from "../../bench/session.ts";
+import { stageCells } from "../../bench/stages.ts";
 import { type LoadRow, type StartRow, timeLoading, timeStarts } from "../../bench/starts.ts";
 import {
   type Choice,
@@ -251,8 +252,18 @@ function choiceText({ name, kernels, expert_layout, rows, memory }: ChoiceFigure
     `margin is above ${decidedMargin}; as in pieces: sequences that drew the same tokens when the batch ran once more, with ` +
     "each layer's routing taken down; routed otherwise: tokens whose router, alone, would have chosen other experts, and by " +
     "how much their weights differ at most)\n\n" +
+    stagesText(rows) +
     table([["memory", "weights", "cache", "workspace", "weights + cache + 600 MB", "used at most", ""], ...held])
   );
+}
+
+function stagesText(rows: ChoiceFigures["rows"]): string {
+  const steps = rows.flatMap((row) => {
+    if (row.kind === "failed" || row.stages === null) return [];
+    const what = row.kind === "decode" ? `B=${row.batch} after ${row.context}` : `prefill ${row.tokens}`;
+    return [{ what, stages: row.stages }];
+  });
+  return steps.length === 0 ? "" : `${table(stageCells(steps))}\n`;
 }
 
 function loadingText(rows: readonly LoadRow[]): string {
