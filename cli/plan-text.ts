@@ -1,5 +1,5 @@
 import type { Confinement, RunRecordEntry } from "@kernlock/engine";
-import type { Plan } from "@kernlock/policies/compatibility";
+import type { Plan, PlannedPtx } from "@kernlock/policies/compatibility";
 import { bytesText, table } from "./output.ts";
 
 /** A few lines: what runs, what is converted, what it takes. */
@@ -12,9 +12,14 @@ export function planSummary(plan: Plan): string {
     ...plan.conversions.map(
       (c) => `  decision: ${c.kind} ${c.tensors} to ${c.to} (${bytesText(c.bytes)}) by ${c.kernel}: ${c.reason.text}`,
     ),
+    ...plan.ptx.map((one) => `  ${ptxText(one)}`),
   ];
   return lines.join("\n");
 }
+
+/** What the driver compiles, so that nobody takes it for what was signed. */
+export const ptxText = (one: PlannedPtx): string =>
+  `decision: compile PTX for ${one.target} of ${one.kernel} ${one.version} (${one.variant}): ${one.text}`;
 
 /** The whole plan as a table. */
 export function planText(plan: Plan): string {

@@ -4,7 +4,7 @@ import { confinementFacts, demandConfinement, readMachineFacts } from "@kernlock
 import { modelFacts, openModel } from "@kernlock/engine/model";
 import { fail, KernlockError } from "@kernlock/kernels/format";
 import { assertVerified, openCache, verifyLocked } from "@kernlock/loader";
-import { fitsMachine, type KernelFacts, type MachineFacts, plan } from "@kernlock/policies/compatibility";
+import { compiledPtx, fitsMachine, type KernelFacts, type MachineFacts, plan } from "@kernlock/policies/compatibility";
 import type { Command } from "commander";
 import { collect, command, withProject } from "../command.ts";
 import { asKernlockError } from "../errors.ts";
@@ -215,7 +215,11 @@ function kernelsText(facts: readonly KernelFacts[], machine: MachineFacts): stri
     const { backend, variant } = kernel.descriptor;
     const places = devices.filter((device) => (device === "cpu") === (backend.kind === "cpu"));
     const answers = places.map((device) => ({ device, answer: fitsMachine(kernel, machine, device) }));
-    const runs = answers.flatMap(({ device, answer }) => (answer.supported ? [device] : []));
+    const compiled = (device: (typeof devices)[number]): string =>
+      compiledPtx([kernel], machine, device)
+        .map(({ target }) => ` (the driver would compile its PTX for ${target}, which no digest covers)`)
+        .join("");
+    const runs = answers.flatMap(({ device, answer }) => (answer.supported ? [`${device}${compiled(device)}`] : []));
     const reasons = new Set(answers.flatMap(({ answer }) => (answer.supported ? [] : [answer.reason])));
     const why = reasons.size === 0 ? "needs a GPU with a CUDA driver" : [...reasons].join("; ");
     const verdict = runs.length > 0 ? `runs on ${runs.join(", ")}` : `cannot run here: ${why}`;

@@ -1,14 +1,15 @@
 import { writeFileSync } from "node:fs";
 import { basename } from "node:path";
-import { type Driver, readMachineFacts, type Tested, testOps } from "@kernlock/engine";
+import { type Driver, kernelFacts, readMachineFacts, type Tested, testOps } from "@kernlock/engine";
 import { fail, KernlockError, prettyJson } from "@kernlock/kernels/format";
-import type { MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
+import { compiledPtx, type MachineFacts, type Plan, type PlanRequest } from "@kernlock/policies/compatibility";
 import type { Command } from "commander";
 import { collect, command, withProject } from "../command.ts";
 import { asKernlockError, usage } from "../errors.ts";
 import { readLocked, sealLocked } from "../locked.ts";
 import { errorJson, type Output } from "../output.ts";
 import { type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
+import { ptxText } from "../plan-text.ts";
 import { findProject, type ProjectOptions } from "../project.ts";
 import { checkGolden, demandGolden, type GoldenResult } from "../selftest/golden.ts";
 import { withEngine } from "./generate.ts";
@@ -36,6 +37,8 @@ interface Kernel {
   readonly version: string;
   readonly variant: string;
   readonly digest: string;
+  /** Where what was tried is no machine code of the variant: the PTX that this driver compiled. */
+  readonly compiled_ptx: string | null;
 }
 
 interface Ops {
@@ -111,9 +114,13 @@ async function tryOps(options: Options, output: Output, machine: MachineFacts, s
     };
     const effort = asked.confinement ?? "required";
     const workers = asked.workers ?? machine.cpu.cores;
-    const driver = await testOps({ kernels, device, workers, seed, effort, onTested });
+    const compiled = compiledPtx(kernels.map(kernelFacts), machine, device);
+    for (const one of compiled) output.note(ptxText(one));
+    const compilePtx = compiled.length > 0;
+    const driver = await testOps({ kernels, device, workers, seed, effort, compilePtx, onTested });
     const named = kernels.map(({ name, version, variantKey, manifest }) => ({
       ...{ name, version, variant: variantKey, digest: manifest },
+      compiled_ptx: compiled.find((one) => one.kernel === name && one.variant === variantKey)?.target ?? null,
     }));
     return { device, driver, kernels: named, results: [...results.values()] };
   } finally {

@@ -23,6 +23,8 @@ export interface BenchOptions {
   readonly quick: boolean;
   readonly seed: number;
   readonly effort: Effort;
+  /** As for `testOps`. */
+  readonly compilePtx?: boolean;
   readonly onTimed: (result: Timed) => void;
 }
 
@@ -33,7 +35,7 @@ export interface BenchOptions {
  */
 export async function benchOps(options: BenchOptions): Promise<{ driver: Driver | null; ceiling: number }> {
   addonPath();
-  const { kernels, effort, onTimed, ...asked } = options;
+  const { kernels, effort, compilePtx = false, onTimed, ...asked } = options;
   const fds: number[] = [];
   const hosted = kernels.map(({ name, version, manifest, variant, files }) => ({
     ...{ name, version, digest: manifest, variant },
@@ -56,7 +58,7 @@ export async function benchOps(options: BenchOptions): Promise<{ driver: Driver 
     },
     { effort, cuda: asked.device !== "cpu" },
   );
-  host.send({ type: "bench", ...asked, kernels: hosted });
+  host.send({ type: "bench", ...asked, compilePtx, kernels: hosted });
   try {
     return { driver: await done.promise, ceiling };
   } finally {

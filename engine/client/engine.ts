@@ -245,6 +245,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     model: describeModel(model),
     modelFds,
     kernels: hosted,
+    compilePtx: plan.ptx.length > 0,
     careful: options.careful ?? false,
     ahead: options.ahead ?? true,
     loading: options.loading ?? { reserve: true, overlap: true },

@@ -7,7 +7,7 @@ const devices: { name: string; capability: string; memory: number; available: nu
 let driver = "0.0";
 for (let ordinal = 0; path !== null; ordinal++) {
   try {
-    const gpu = addon().openCuda(path, ordinal);
+    const gpu = addon().openCuda(path, ordinal, false);
     const capability = `${Math.floor(gpu.capability / 10)}.${gpu.capability % 10}`;
     driver = `${Math.floor(gpu.driver / 1000)}.${Math.floor((gpu.driver % 1000) / 10)}`;
     devices.push({ name: gpu.name, capability, memory: gpu.total, available: gpu.free });

@@ -14,6 +14,8 @@ export interface SelftestOptions {
   /** Of the random inputs. */
   readonly seed: number;
   readonly effort: Effort;
+  /** Whether the driver compiles PTX: `compiledPtx` says for which kernels it has to. Default no. */
+  readonly compilePtx?: boolean;
   readonly onTested: (result: Tested) => void;
 }
 
@@ -28,6 +30,7 @@ export async function testOps({
   workers,
   seed,
   effort,
+  compilePtx = false,
   onTested,
 }: SelftestOptions): Promise<Driver | null> {
   addonPath();
@@ -48,7 +51,7 @@ export async function testOps({
     },
     { effort, cuda: device !== "cpu" },
   );
-  host.send({ type: "selftest", device, workers, kernels: hosted, seed });
+  host.send({ type: "selftest", device, workers, kernels: hosted, compilePtx, seed });
   try {
     return await done.promise;
   } finally {

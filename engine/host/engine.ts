@@ -38,7 +38,16 @@ export interface HostEngine {
 
 /** Loads kernels, then weights, then serves. @throws KL_LOAD_*, KL_MODEL_*, KL_MEMORY_* */
 export async function startHostEngine(
-  { plan, model: description, modelFds, kernels, compilePtx, careful, ahead, loading }: Extract<ToHost, { type: "start" }>,
+  {
+    plan,
+    model: description,
+    modelFds,
+    kernels,
+    compilePtx,
+    careful,
+    ahead,
+    loading,
+  }: Extract<ToHost, { type: "start" }>,
   send: Send,
   templates: RawRenderer,
 ): Promise<HostEngine> {

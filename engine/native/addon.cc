@@ -91,10 +91,11 @@ Napi::Value open_device(Info info) {
   return Napi::External<Opened>::New(info.Env(), opened);
 }
 
-// (path of the driver's library, device number) -> {handle, name, capability, multiprocessors, driver, free, total}
+// (path of the driver's library, device number, whether it compiles PTX) -> {handle, name, capability, multiprocessors, driver, free, total}
 Napi::Value open_cuda(Info info) {
   Failure why;
-  auto device = CudaDevice::open(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::Number>().Int32Value(), why);
+  auto device = CudaDevice::open(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::Number>().Int32Value(),
+                                 info[2].As<Napi::Boolean>().Value(), why);
   if (!device) return refuse(info.Env(), why);
   uint64_t free = 0, total = 0;
   device->memory(free, total);

@@ -63,6 +63,7 @@ export interface Addon {
   openCuda(
     driver: string,
     ordinal: number,
+    compilePtx: boolean,
   ): {
     handle: DeviceHandle;
     name: string;

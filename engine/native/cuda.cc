@@ -16,13 +16,13 @@ cuda::Pointer device_pointer(const void* address) { return reinterpret_cast<cuda
 
 }  // namespace
 
-std::unique_ptr<CudaDevice> CudaDevice::open(const std::string& path, int ordinal, Failure& why) {
+std::unique_ptr<CudaDevice> CudaDevice::open(const std::string& path, int ordinal, bool compile_ptx, Failure& why) {
   std::unique_ptr<CudaDevice> device(new CudaDevice);
-  return device->start(path, ordinal, why) ? std::move(device) : nullptr;
+  return device->start(path, ordinal, compile_ptx, why) ? std::move(device) : nullptr;
 }
 
-bool CudaDevice::start(const std::string& path, int ordinal, Failure& why) {
-  driver_ = cuda::Driver::open(path, why);
+bool CudaDevice::start(const std::string& path, int ordinal, bool compile_ptx, Failure& why) {
+  driver_ = cuda::Driver::open(path, compile_ptx, why);
   if (driver_ == nullptr) return false;
   const auto failed = [&](cuda::Result result, const char* call) {
     if (result == cuda::success) return false;
@@ -74,6 +74,7 @@ void CudaDevice::fill_host_table() {
   host_.module_load = [](void* pointer, const void* image, uint64_t bytes, kl_module* out) {
     CudaDevice& device = *static_cast<CudaDevice*>(pointer);
     // An ELF file or a container of them. Text would be PTX, which the driver compiles: another program than the pinned one.
+    // PTX in a container is compiled where the driver was opened for that, and only if no machine code beside it fits.
     static constexpr unsigned char elf[4] = {0x7f, 'E', 'L', 'F'}, container[4] = {0x50, 0xed, 0x55, 0xba};
     if (image == nullptr || bytes < 4 || (std::memcmp(image, elf, 4) != 0 && std::memcmp(image, container, 4) != 0)) {
       device.report("The image is no GPU binary.");

@@ -28,8 +28,9 @@ class Image {
 
 class CudaDevice final : public Device {
  public:
-  // Opens the driver at `path` and device number `ordinal`; null with the reason when that fails.
-  static std::unique_ptr<CudaDevice> open(const std::string& path, int ordinal, Failure& why);
+  // Opens the driver at `path`, which compiles PTX or does not, and device number `ordinal`; null with the reason when that
+  // fails.
+  static std::unique_ptr<CudaDevice> open(const std::string& path, int ordinal, bool compile_ptx, Failure& why);
 
   const kl_device& facts() const override { return facts_; }
   const kl_host& host() const override { return host_; }
@@ -72,7 +73,7 @@ class CudaDevice final : public Device {
 
  private:
   CudaDevice() = default;
-  bool start(const std::string& path, int ordinal, Failure& why);
+  bool start(const std::string& path, int ordinal, bool compile_ptx, Failure& why);
   void fill_host_table();
   kl_status launch(const kl_launch& launch);
   kl_status issue(const Copy& copy);

@@ -104,8 +104,9 @@ struct Driver {
 #undef KL_CUDA_MEMBER
 
   // Opens the driver's library at a path (which the caller has judged) and initialises it; null with the reason on failure.
-  // A process has one driver: a later call with another path is refused.
-  static const Driver* open(const std::string& path, Failure& why);
+  // `compile_ptx`: whether it may compile PTX, which it never does otherwise. A process has one driver, opened in one way: a
+  // later call that wants another is refused.
+  static const Driver* open(const std::string& path, bool compile_ptx, Failure& why);
   // "CUDA_ERROR_INVALID_VALUE (invalid argument)"
   std::string describe(Result result) const;
 };

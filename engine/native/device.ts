@@ -14,6 +14,8 @@ export type DeviceOptions =
       readonly ordinal: number;
       /** Path of the driver's library, as `findDriver` gives it. */
       readonly driver: string;
+      /** Whether the driver may compile PTX; the same for all devices of a process. Default no. */
+      readonly compilePtx?: boolean;
     };
 
 /** What the driver says of a GPU. */
@@ -91,7 +93,7 @@ function openNative(options: DeviceOptions): { handle: DeviceHandle; workers: nu
   }
   const remedy = "Run `kernlock doctor`, which says what the driver and its devices are.";
   const { handle, driver, name, capability, multiprocessors } = guarded(
-    (native) => native.openCuda(options.driver, options.ordinal),
+    (native) => native.openCuda(options.driver, options.ordinal, options.compilePtx ?? false),
     remedy,
   );
   const cuda = `${Math.floor(driver / 1000)}.${Math.floor((driver % 1000) / 10)}`;

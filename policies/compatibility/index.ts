@@ -6,7 +6,7 @@ export { fitsMachine } from "./candidates.ts";
 export { architectureOf, architecturesOf, capabilityNumber, codeFor, codeText, ptxRunsOn, runsOn } from "./gpu.ts";
 export { type MatrixFacts, type MatrixRow, matrix, renderMatrix, scaleRow } from "./matrix.ts";
 export { parsePin } from "./pins.ts";
-export { type PlanFacts, plan } from "./plan.ts";
+export { compiledPtx, type PlanFacts, plan } from "./plan.ts";
 export {
   arenaPages,
   type BufferName,

@@ -3,7 +3,7 @@ import { fail, KernlockError } from "@kernlock/kernels/format";
 import { type Candidate, candidatesOf, fitsMachine, gpuOf, type Misfit, misfits } from "./candidates.ts";
 import { origin, plannedConversions } from "./conversions.ts";
 import type { Gap } from "./cover.ts";
-import { capabilityNumber } from "./gpu.ts";
+import { capabilityNumber, codeFor } from "./gpu.ts";
 import { type MatrixFacts, type MatrixRow, speakingRow } from "./matrix.ts";
 import { plannedMemory } from "./memory.ts";
 import { coverModel, declinedOps, type Placed } from "./model-cover.ts";
@@ -200,6 +200,20 @@ function plannedPtx(
   return [...compiled]
     .map(([kernel, target]) => ({ ...origin(kernel), target, text: ptxText }))
     .filter((one) => used.some(({ kernel, variant }) => kernel === one.kernel && variant === one.variant));
+}
+/** Of variants that are not planned for but run one by one: what the driver of a device has to compile, where it may. */
+export function compiledPtx(
+  kernels: readonly KernelFacts[],
+  machine: MachineFacts,
+  device: Plan["device"],
+): PlannedPtx[] {
+  const gpu = device === "cpu" ? undefined : gpuOf(machine, device);
+  return kernels.flatMap((kernel) => {
+    const { backend } = kernel.descriptor;
+    if (gpu === undefined || backend.kind !== "cuda" || kernel.permits?.ptx !== true) return [];
+    const code = codeFor(backend, gpu.capability);
+    return code?.kind === "ptx" ? [{ ...origin(kernel), target: code.target, text: ptxText }] : [];
+  });
 }
 const ptxText = "the driver compiles this PTX on this machine; no digest covers what it makes of it";
 

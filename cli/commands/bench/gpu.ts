@@ -1,6 +1,6 @@
-import { benchOps, type Timeline } from "@kernlock/engine";
+import { benchOps, kernelFacts, type Timeline } from "@kernlock/engine";
 import { modelFacts } from "@kernlock/engine/model";
-import { parsePin } from "@kernlock/policies/compatibility";
+import { compiledPtx, parsePin } from "@kernlock/policies/compatibility";
 import { type Command, Option } from "commander";
 import { benchModel, type ModelFlags, wholeNumber, wholeNumbers, withModel } from "../../bench/models.ts";
 import { type Ceiling, fixed, grouped, percent, tensorRate } from "../../bench/numbers.ts";
@@ -132,12 +132,14 @@ async function measureCeiling(
   const { machine, kernels, asked } = session;
   const cuda = kernels.some((one) => one.variant.backend.kind === "cuda");
   const device = deviceFor(asked.device, machine, cuda);
+  const ours = kernels.filter((one) => (one.variant.backend.kind === "cpu") === (device === "cpu"));
   const { driver, ceiling } = await benchOps({
-    kernels: kernels.filter((one) => (one.variant.backend.kind === "cpu") === (device === "cpu")),
+    kernels: ours,
     ...{ device, shape: benchShape(modelFacts(model)), mode: device === "cpu" ? "f32" : "bf16" },
     workers: asked.workers ?? machine.cpu.cores,
     ...{ tokens: [], context: 1, only: [], quick: true, seed: 1 },
     effort: asked.confinement ?? "required",
+    compilePtx: compiledPtx(ours.map(kernelFacts), machine, device).length > 0,
     onTimed: () => {},
   });
   const operations = tensorRate(driver?.device ?? null);

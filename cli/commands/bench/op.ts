@@ -1,7 +1,8 @@
-import { benchOps, readMachineFacts, type Timed } from "@kernlock/engine";
+import { benchOps, kernelFacts, readMachineFacts, type Timed } from "@kernlock/engine";
 import { modelFacts } from "@kernlock/engine/model";
 import { opNames } from "@kernlock/kernels/abi";
 import { fail } from "@kernlock/kernels/format";
+import { compiledPtx } from "@kernlock/policies/compatibility";
 import type { Command } from "commander";
 import { benchModel, type ModelFlags, wholeNumber, wholeNumbers, withModel } from "../../bench/models.ts";
 import { atLeast, type Ceiling, fixed, grouped, percent, tensorRate } from "../../bench/numbers.ts";
@@ -82,6 +83,7 @@ export function benchOpCommand(): Command {
           mode: device === "cpu" ? "f32" : "bf16",
           tokens: given ?? (device === "cpu" ? [1, 8] : [1, 8, 32, 64, 512, 2048]),
           effort: asked.confinement ?? "required",
+          compilePtx: compiledPtx(kernels.map(kernelFacts), machine, device).length > 0,
           onTimed(one) {
             output.progress(`${one.op} of ${one.kernel}, ${one.tokens} rows ${one.label}`);
             timed.push(one);

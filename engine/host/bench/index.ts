@@ -13,7 +13,7 @@ import { budgetOf, timeOp } from "./time.ts";
 /** Sends `ceiling` once, then a `timed` for every launch of every op. @throws KL_LOAD_*, KL_DEVICE_*, KL_MEMORY_ALLOCATE */
 export async function runBench(message: Extract<ToHost, { type: "bench" }>, send: Send): Promise<Driver | null> {
   const { device: planned, workers, kernels, shape, mode, tokens, context, only, quick, seed } = message;
-  const { device, driver } = openPlanned({ device: planned, workers });
+  const { device, driver } = openPlanned({ device: planned, workers }, message.compilePtx);
   if (confineHost(process.argv.slice(2))) void send({ type: "confined" });
   const ops = loadOps(kernels, device);
   const large = device.kind === "cuda" ? 2 ** 30 : quick ? 64 << 20 : 256 << 20;

@@ -7,10 +7,10 @@ import { testOp } from "./run.ts";
 
 /** Sends a `tested` for every case. @throws KL_LOAD_*, KL_DEVICE_* */
 export async function runSelftest(
-  { device: planned, workers, kernels, seed }: Extract<ToHost, { type: "selftest" }>,
+  { device: planned, workers, kernels, compilePtx, seed }: Extract<ToHost, { type: "selftest" }>,
   send: Send,
 ): Promise<Driver | null> {
-  const { device, driver } = openPlanned({ device: planned, workers });
+  const { device, driver } = openPlanned({ device: planned, workers }, compilePtx);
   if (confineHost(process.argv.slice(2))) void send({ type: "confined" });
   // Arrays of many sizes come and go: nothing is gained by replaying what runs once.
   device.careful(true);
