@@ -36,6 +36,9 @@ const coded = (code: string, message = "") =>
   expect.objectContaining({ code, message: expect.stringContaining(message) });
 
 beforeAll(async () => {
+  // What somebody's shell may say.
+  Object.assign(process.env, { CUDA_DISABLE_PTX_JIT: "0", CUDA_FORCE_PTX_JIT: "1", CUDA_CACHE_DISABLE: "0" });
+  Object.assign(process.env, { CUDA_FORCE_JIT: "1", CUDA_DISABLE_JIT: "0" });
   driver = buildFakeDriver({ gigabytes: 4 });
   kernels = await compileFile(source, []);
 }, 300_000);
@@ -89,6 +92,26 @@ describe("a driver that cannot be used is refused", () => {
     );
     driver.failAt("cuDevicePrimaryCtxRetain", 1, outOfMemory);
     expect(open).toThrow(coded("KL_DEVICE_OPEN", "cuDevicePrimaryCtxRetain gave CUDA_ERROR_OUT_OF_MEMORY"));
+  });
+});
+
+describe("the driver's compiler of PTX", () => {
+  test("stays off unless it was asked for, whatever the environment said, and so does its cache", async () => {
+    const device = open();
+    expect(process.env).toMatchObject({ CUDA_DISABLE_PTX_JIT: "1", CUDA_CACHE_DISABLE: "1" });
+    for (const name of ["CUDA_FORCE_PTX_JIT", "CUDA_DISABLE_JIT", "CUDA_FORCE_JIT"])
+      expect(process.env[name]).toBeUndefined();
+    const ptx = await compileFile(source, ["-DFAKE_PTX"]);
+    expect(() => openLibrary(ptx, device, origin)).toThrow(
+      coded("KL_LOAD_INSTANCE", "cuModuleLoadData gave CUDA_ERROR_JIT_COMPILATION_DISABLED"),
+    );
+  });
+
+  test("is not turned on later: a process has it or has it not", () => {
+    open();
+    expect(() => openDevice({ kind: "cuda", ordinal: 0, driver: driver.path, compilePtx: true })).toThrow(
+      coded("KL_DEVICE_DRIVER", "with its PTX compiler off already"),
+    );
   });
 });
 
@@ -358,7 +381,7 @@ describe("weights on their way to the device", () => {
   const content = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 7) % 251);
   const path = join(scratch, "weights");
   writeFileSync(path, content);
-  const options = { slotBytes: 1 << 16, slots: 3, readers: 2, overlap: true };
+  const options = { slotBytes: 1 << 16, slots: 3, readers: 2, partBytes: 5000, overlap: true };
   const source = (bytes = content.length, refuse = 256) => ({
     name: "w",
     fd: openSync(path, "r"),

@@ -13,7 +13,7 @@ const home = mkdtempSync(join(tmpdir(), "kernlock-fake-home-"));
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 beforeAll(async () => {
   // Made once, for all that follow.
-  await compileFile(join(import.meta.dirname, "fake", "kernels.cc"), []);
+  for (const flags of [[], ["-DFAKE_PTX"]]) await compileFile(join(import.meta.dirname, "fake", "kernels.cc"), flags);
 }, 300_000);
 
 function run(what: string): Record<string, unknown> {
@@ -26,9 +26,10 @@ function run(what: string): Record<string, unknown> {
 
 describe.skipIf(!canUseNamespace())("an engine with the fake driver (needs root and mount namespaces)", () => {
   test("runs in graphs, a step handed over before the last is read, and counts its memory", () => {
-    const { tokens, plan, driver, confinement, steps, memory, timeline } = run("generate") as {
+    const { tokens, plan, ptx, driver, confinement, steps, memory, timeline } = run("generate") as {
       tokens: number[][];
       plan: { device: string; layout: string; planned: number };
+      ptx: string[][];
       driver: { device: string; cuda: string };
       confinement: { landlock: number; seccomp: boolean };
       steps: { bucket: string; sequences: number }[];
@@ -37,6 +38,7 @@ describe.skipIf(!canUseNamespace())("an engine with the fake driver (needs root 
     };
     expect(tokens).toEqual([Array(12).fill(0), Array(12).fill(0), Array(12).fill(0)]);
     expect(plan).toMatchObject({ device: "cuda:0", layout: "mxfp4.tiles" });
+    expect(ptx).toEqual([]);
     expect(driver).toMatchObject({ device: "Fake H100", cuda: "13.0" });
     expect(confinement).toMatchObject({ seccomp: true });
     expect(steps.filter((step) => step.bucket === "decode" && step.sequences === 3).length).toBeGreaterThan(8);
@@ -44,6 +46,21 @@ describe.skipIf(!canUseNamespace())("an engine with the fake driver (needs root 
     expect(memory.given).toBeLessThanOrEqual(plan.planned + (1 << 16));
     expect(memory.used).toBeGreaterThan(memory.given);
     expect(timeline).toContain("reservation");
+  }, 300_000);
+
+  test("has the driver compile PTX where plan and policy say so, in its confinement and without a cache on disk", () => {
+    const { tokens, ptx, confinement } = run("ptx") as { tokens: number[][]; ptx: string[][]; confinement: object };
+    expect(ptx).toEqual([["kernlock/fake", "sm_90"]]);
+    expect(tokens).toEqual([Array(12).fill(0), Array(12).fill(0), Array(12).fill(0)]);
+    expect(confinement).toMatchObject({ seccomp: true });
+  }, 300_000);
+
+  test("has it compile nothing where the policy does not, nor PTX that no plan knows of", () => {
+    expect(run("ptx-forbidden")).toMatchObject({ code: "KL_PLAN_GPU", row: "G2" });
+    expect(run("ptx-hidden")).toMatchObject({
+      code: "KL_LOAD_INSTANCE",
+      message: expect.stringContaining("CUDA_ERROR_JIT_COMPILATION_DISABLED"),
+    });
   }, 300_000);
 
   test("a device that is lost in the middle ends the requests with what the driver said", () => {

@@ -103,7 +103,7 @@ struct Node {
   unsigned char value;
 };
 
-constexpr Result invalid_value = 1, out_of_memory = 2, not_found = 500, illegal_address = 700;
+constexpr Result invalid_value = 1, out_of_memory = 2, compiler_disabled = 223, not_found = 500, illegal_address = 700, unknown = 999;
 
 Result run(const Node& node) {
   State& s = *state();
@@ -182,10 +182,33 @@ double now() {
 
 #define FAKE extern "C" __attribute__((visibility("default"))) Result
 
-FAKE cuInit(unsigned) { FAKE_CALL(init); return success; }
+// Like a driver, which reads these once.
+bool says(const char* name, const char* value) {
+  const char* given = getenv(name);
+  return given != nullptr && strcmp(given, value) == 0;
+}
+bool compiler_off, cache_off;
+// A fatbin without machine code, which a driver would have to compile.
+bool only_ptx(const void* image) {
+  const auto* at = static_cast<const char*>(image);
+  const auto word = [&](size_t offset, auto value) { return std::memcpy(&value, at + offset, sizeof value), value; };
+  if (word(0, uint32_t{}) != 0xba55ed50) return false;
+  for (size_t entry = 16, end = 16 + word(8, uint64_t{}); entry < end; entry += word(entry + 4, uint32_t{}) + word(entry + 8, uint64_t{})) {
+    if (word(entry, uint16_t{}) != 1) return false;
+  }
+  return true;
+}
+
+FAKE cuInit(unsigned) {
+  FAKE_CALL(init);
+  compiler_off = says("CUDA_DISABLE_PTX_JIT", "1");
+  cache_off = says("CUDA_CACHE_DISABLE", "1");
+  return success;
+}
 FAKE cuDriverGetVersion(int* out) { FAKE_CALL(driver_version); *out = 13000; return success; }
 FAKE cuGetErrorName(Result result, const char** out) {
-  *out = result == out_of_memory ? "CUDA_ERROR_OUT_OF_MEMORY" : result == illegal_address ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_FAKE";
+  *out = result == out_of_memory ? "CUDA_ERROR_OUT_OF_MEMORY" : result == illegal_address ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+         : result == compiler_disabled ? "CUDA_ERROR_JIT_COMPILATION_DISABLED" : "CUDA_ERROR_FAKE";
   return success;
 }
 FAKE cuGetErrorString(Result, const char** out) { *out = "as the test wanted"; return success; }
@@ -294,7 +317,16 @@ FAKE cuGraphLaunch(GraphExec exec, Stream) {
 }
 FAKE cuGraphDestroy(Graph graph) { FAKE_CALL(graph_destroy); delete graph; --state()->graphs; return success; }
 FAKE cuGraphExecDestroy(GraphExec exec) { FAKE_CALL(graph_exec_destroy); delete exec; --state()->execs; return success; }
-FAKE cuModuleLoadData(Module* out, const void*) { FAKE_CALL(module_load); *out = new ModuleRecord; ++state()->modules; return success; }
+FAKE cuModuleLoadData(Module* out, const void* image) {
+  FAKE_CALL(module_load);
+  if (only_ptx(image)) {
+    if (compiler_off) return compiler_disabled;
+    if (!cache_off) return unknown;  // what it compiles would be written to disk
+  }
+  *out = new ModuleRecord;
+  ++state()->modules;
+  return success;
+}
 FAKE cuModuleUnload(Module module) { FAKE_CALL(module_unload); delete module; --state()->modules; return success; }
 FAKE cuModuleGetFunction(Function* out, Module, const char* name) {
   FAKE_CALL(module_function);

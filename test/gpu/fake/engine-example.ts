@@ -8,19 +8,23 @@ import { digestOf, KernlockError, type Variant } from "@kernlock/kernels/format"
 import { memoryFile, type SealedKernel } from "@kernlock/loader";
 import { compileFile } from "../../ops/compile.ts";
 
-/** The library of kernels.cc as a package. */
-async function fakeKernel(): Promise<SealedKernel> {
+/** The library of kernels.cc as a package. `ptx`: what it holds and what it says of that, where it is not machine code. */
+async function fakeKernel(ptx?: { declared: boolean; permitted: boolean }): Promise<SealedKernel> {
   // The host may open no file by name again: a memory file it may.
   const fd = await memoryFile("fake");
-  const made = await compileFile(join(import.meta.dirname, "kernels.cc"), []);
+  const made = await compileFile(join(import.meta.dirname, "kernels.cc"), ptx === undefined ? [] : ["-DFAKE_PTX"]);
   writeSync(fd, readFileSync(made));
   const file = { path: "fake.so", digest: digestOf("fake"), size: fstatSync(fd).size };
   const both = ["f32", "bf16"] as const;
   const variant: Variant = {
     schema: "kernlock.variant/v1",
-    ...{ package: "kernlock/fake", version: "1.2.3", variant: "linux-x86_64-cuda-sm90a", abi: 0, abi_build: abiBuild },
+    ...{ package: "kernlock/fake", version: "1.2.3", abi: 0, abi_build: abiBuild },
+    variant: ptx?.declared === true ? "linux-x86_64-cuda-ptx90" : "linux-x86_64-cuda-sm90a",
     platform: { os: "linux", arch: "x86_64", libc: { family: "glibc", minimum: "2.17" } },
-    backend: { kind: "cuda", architectures: ["sm_90a"], ptx: [], driver: "13.0" },
+    backend: {
+      ...{ kind: "cuda", driver: "13.0" },
+      ...(ptx?.declared === true ? { architectures: [], ptx: ["sm_90"] } : { architectures: ["sm_90a"], ptx: [] }),
+    },
     files: [{ ...file, kind: "shared-object" }],
     ops: opNames.map((name) => ({
       ...{ name, path: "fake", covers: [...ops[name].covers], mode: "bf16" as const, file: file.path },
@@ -36,6 +40,7 @@ async function fakeKernel(): Promise<SealedKernel> {
   return {
     ...{ name: "kernlock/fake", version: "1.2.3", index: digestOf("index"), manifest: digestOf("manifest") },
     ...{ variantKey: variant.variant, variant, signers: ["sha256:00"], files: [{ ...file, fd }] },
+    permits: { untested: false, ptx: ptx?.permitted === true },
   } as unknown as SealedKernel;
 }
 
@@ -51,10 +56,15 @@ const [total, faultKernel] = [rest, rest + 9];
 
 async function start(model: Model, options: Partial<EngineOptions> = {}) {
   const request = defaultRequest({ device: "cuda", maxContext: 256, maxSequences: 4 });
-  return startEngine({ kernels: [await fakeKernel()], model, request, machine: readMachineFacts(), ...options });
+  return startEngine({ kernels: [await fakeKernel(ptx)], model, request, machine: readMachineFacts(), ...options });
 }
 
 const what = process.argv[2];
+const ptx = {
+  ptx: { declared: true, permitted: true },
+  "ptx-forbidden": { declared: true, permitted: false },
+  "ptx-hidden": { declared: false, permitted: true },
+}[what!];
 const model = fillModel({ shape: "tiny", seed: 1 }, await memoryFile("model"));
 const request = (i: number) => ({
   prompt: { tokenIds: [i, i + 1, i + 2] },
@@ -84,6 +94,7 @@ async function outcome(): Promise<unknown> {
   return {
     tokens: done.map((item) => (item.ok ? item.value.result.token_ids : [])),
     plan: { device: engine.plan.device, layout: engine.plan.expertLayout, planned: engine.plan.memory.total },
+    ptx: engine.plan.ptx.map(({ kernel, target }) => [kernel, target]),
     ...{ driver: engine.driver, confinement: engine.confinement, steps, memory },
     timeline: engine.timeline.map(({ name }) => name),
   };

@@ -14,7 +14,21 @@ struct Instance {
 const kl_op table[] = {KL_FOR_EACH_OP(FAKE_ENTRY)};
 #undef FAKE_ENTRY
 
-#ifdef FAKE_TEXT
+#ifdef FAKE_PTX
+// A fatbin of PTX alone.
+const struct alignas(8) {
+  uint32_t magic = 0xba55ed50;
+  uint16_t version = 1, header = 16;
+  uint64_t body = 64 + sizeof text;
+  uint16_t kind = 1, kind_version = 0x0101;
+  uint32_t entry_header = 64;
+  uint64_t payload = sizeof text;
+  uint32_t packed = 0, unused[2] = {}, architecture = 90, unused_too[2] = {};
+  uint64_t flags = 0x11, unused_three = 0, unpacked = 0;
+  char text[48] = ".version 9.0\n.target sm_90\n.address_size 64\n";
+} image;
+static_assert(sizeof image == 16 + 64 + 48);
+#elif defined FAKE_TEXT
 const unsigned char image[] = ".version 9.0 .target sm_90a";
 #else
 const unsigned char image[] = {0x7f, 'E', 'L', 'F', 2, 1, 1, 0};
@@ -23,7 +37,7 @@ const unsigned char image[] = {0x7f, 'E', 'L', 'F', 2, 1, 1, 0};
 kl_status open(const kl_host* host, const kl_device*, void* memory, kl_instance* out) {
   auto& self = *static_cast<Instance*>(memory);
   self.host = *host;
-  if (const kl_status status = host->module_load(host->self, image, sizeof image, &self.module)) return status;
+  if (const kl_status status = host->module_load(host->self, &image, sizeof image, &self.module)) return status;
   for (unsigned i = 0; i < sizeof table / sizeof table[0]; ++i) {
 #ifdef FAKE_ABSENT
     const char* name = "absent";
