@@ -1,10 +1,10 @@
 /**
- * Makes what `test/gpu/refusals.sh` runs on a machine with a GPU: projects that must be refused there, and a table of them,
- * in .build/gpu-refusals/cases. `npm run gpu-refusals`, after `npm run gpu-project`, whose packages and key it takes; it
- * builds the packages for sm_80 besides.
+ * Makes what `test/gpu/refusals.sh` runs on a machine with a GPU: projects that must be refused there, some beside them that
+ * must not, and a table of them, in .build/gpu-refusals/cases. `npm run gpu-refusals`, after `npm run gpu-project`, whose
+ * packages and key it takes; it builds the packages for sm_80 besides, and one of them as PTX alone.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileSigner } from "@kernlock/cli/keys";
 import { digestHex, type ErrorCode, payloadFiles } from "@kernlock/kernels/format";
@@ -12,7 +12,7 @@ import { OciLayout } from "@kernlock/kernels/oci";
 import { parseLock } from "@kernlock/loader";
 import type { Signer } from "@kernlock/policies/trust";
 import { altered, type Package, pinProject, readPackage } from "./pinned.ts";
-import { buildPackages, gpuVariants, packages, root } from "./project.ts";
+import { builder, buildPackages, gpuVariants, kernlockOk, packages, root } from "./project.ts";
 
 /** A line of the table. Every case is the same `generate`, with other flags or in another project. */
 interface Case {
@@ -23,27 +23,36 @@ interface Case {
   readonly code: ErrorCode | null;
   /** A part of what the command says. */
   readonly says: string;
+  /** A part of what the audit log has afterwards. */
+  readonly log?: string;
   readonly flags?: string;
 }
 
-const permitsUntested = /^ +untestedVariants: true\n/m;
+const permitsUntested = /^( +)untestedVariants: true\n/m;
 
 /**
  * Writes projects and table. `own` are the packages of the portable folder for the GPU, `foreign` the same ones for an
- * older GPU; the policy trusts the signer and permits variants that nobody has tested. `answer` is a part of what the
- * controls, which are not refused, have to say.
+ * older GPU, `ptx` is one of them as PTX alone, for one target that the GPU's driver can compile; the policy trusts the
+ * signer and permits variants that nobody has tested. `answer` is a part of what the controls, which are not refused, have
+ * to say.
  */
 export async function makeCases(
   out: string,
-  { own, foreign, policy, signer, answer }: CaseMaterial,
+  { own, foreign, ptx, policy, signer, answer }: CaseMaterial,
 ): Promise<readonly Case[]> {
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
   const cases: Case[] = [{ name: "control", project: "portable", code: null, says: answer }];
   const shared = { policy, signer, cache: join(out, "cache") };
-  const add = async (name: string, code: ErrorCode | null, says: string, of: readonly Package[], its = shared) => {
+  const add = async (
+    name: string,
+    code: ErrorCode | null,
+    says: string,
+    of: readonly Package[],
+    { log, ...its }: typeof shared & { readonly log?: string } = shared,
+  ) => {
     await pinProject(join(out, name), of, its);
-    cases.push({ name, project: name, code, says });
+    cases.push({ name, project: name, code, says, ...(log === undefined ? {} : { log }) });
   };
   const [architecture, ours] = [foreign, own].map(([one]) => architecturesOf(one!)) as [string, string];
   const differs = `holds code for ${architecture}; variant.json says ${ours}`;
@@ -52,8 +61,23 @@ export async function makeCases(
   await add("unaltered", null, answer, own);
   await add("other-architecture", "KL_PLAN_GPU", `is for ${architecture}`, foreign);
   const withPtx = (one: Package): Package => altered(one, { backend: { ...cudaOf(one), ptx: [architecture] } });
-  await add("ptx-only", "KL_PLAN_GPU", "only PTX", foreign.map(withPtx));
   await add("ptx-besides", "KL_VERDICT_PTX", "PTX", own.map(withPtx));
+
+  // One package is PTX alone. The policy decides; but a policy makes no target newer, and PTX no truer.
+  const [target] = cudaOf(ptx).ptx as [string];
+  const permitting = { ...shared, policy: policy.replace(permitsUntested, "$&$1ptx: true\n") };
+  const ownBut = (other: Package) => own.map((one) => (one.about.name === other.about.name ? other : one));
+  const claiming = (claimed: string): Package =>
+    altered(ptx, {
+      variant: ptx.variant.variant.replace(numberOf(target), numberOf(claimed)),
+      backend: { ...cudaOf(ptx), ptx: [claimed] },
+    });
+  await add("ptx-only", "KL_PLAN_GPU", "only PTX", ownBut(ptx));
+  const log = `"compiledHere":["${target}"]`;
+  await add("ptx-permitted", null, answer, ownBut(ptx), { ...permitting, log });
+  await add("ptx-too-new", "KL_PLAN_GPU", "is for PTX sm_120", ownBut(claiming("sm_120")), permitting);
+  const says = `holds PTX for ${target}; variant.json says sm_80`;
+  await add("ptx-lying", "KL_IMAGE_PTX", says, ownBut(claiming("sm_80")), permitting);
   await add(
     "untested",
     "KL_PLAN_UNTESTED",
@@ -83,8 +107,8 @@ export async function makeCases(
   bytes[bytes.length >> 1]! ^= 1;
   writeFileSync(path, bytes);
 
-  const rows = cases.map(({ name, project, code, says, flags = "" }) =>
-    [name, project, code === null ? 0 : 1, code ?? "-", says, flags].join("\t"),
+  const rows = cases.map(({ name, project, code, says, log = "-", flags = "" }) =>
+    [name, project, code === null ? 0 : 1, code ?? "-", says, log, flags].join("\t"),
   );
   writeFileSync(join(out, "table"), `${rows.join("\n")}\n`);
   return cases;
@@ -94,14 +118,36 @@ function cudaOf({ variant: { backend } }: Package) {
   if (backend.kind !== "cuda") throw new Error("this is no package for GPUs");
   return backend;
 }
+const numberOf = (architecture: string): string => architecture.slice("sm_".length);
 const architecturesOf = (one: Package): string => cudaOf(one).architectures.join();
 
 export interface CaseMaterial {
   readonly own: readonly Package[];
   readonly foreign: readonly Package[];
+  readonly ptx: Package;
   readonly policy: string;
   readonly signer: Signer;
   readonly answer: string;
+}
+
+/** A layout of a package as PTX for compute capability 9.0 and newer, of what it compiles by nvcc. */
+async function buildAsPtx(name: string, home: string): Promise<{ readonly layout: string; readonly key: string }> {
+  const key = "linux-x86_64-cuda-ptx90";
+  const from = join(home, "ptx", name);
+  cpSync(join(root, "kernels", name), from, { recursive: true });
+  cpSync(join(root, "LICENSE"), join(from, "LICENSE"));
+  const path = join(from, "kernel.json");
+  const source = JSON.parse(readFileSync(path, "utf8"));
+  const { each: _, ...family } = source.variants.find((one: object) => "each" in one);
+  const compile = family.compile.filter(({ language }: { language: string }) => language === "cuda");
+  const files = compile.map(({ output }: { output: string }) => output);
+  const ops = family.ops.filter(({ file }: { file: string }) => files.includes(file));
+  const backend = { ...family.backend, architectures: [], ptx: ["sm_90"] };
+  const only = { ...family, variant: key, tested: false, backend, compile, ops };
+  writeFileSync(path, JSON.stringify({ ...source, variants: [only] }));
+  const layout = join(home, "layouts", `${name}-ptx`);
+  await kernlockOk(["build", from, "--out", layout, "--builder", builder, "--revision", "0".repeat(40)]);
+  return { layout, key };
 }
 
 async function main(): Promise<void> {
@@ -123,9 +169,12 @@ async function main(): Promise<void> {
     const [index] = await (await OciLayout.open(layout)).entries();
     foreign.push(await readPackage(layout, index!, foreignKey));
   }
+  const asPtx = await buildAsPtx("liger-rmsnorm", home);
+  const [ptxIndex] = await (await OciLayout.open(asPtx.layout)).entries();
+  const ptx = await readPackage(asPtx.layout, ptxIndex!, asPtx.key);
   const out = join(home, "cases");
   const cases = await makeCases(out, {
-    ...{ own, foreign, answer: "a sheltered port" },
+    ...{ own, foreign, ptx, answer: "a sheltered port" },
     policy: readFileSync(join(from, "project", "kernels.policy.yaml"), "utf8"),
     signer: fileSigner(join(from, "work", "publisher.pem")),
   });

@@ -1,7 +1,8 @@
 #!/bin/sh
 # What a machine with a GPU must refuse, seen there: every case of a folder that `npm run gpu-refusals` has made is the same
 # `generate`, in another project or with other flags, and has to end with its exit code and its error code before a host is
-# started. The controls, which nothing is wrong with, have to answer. Nothing but the portable folder is used.
+# started. The controls, which nothing is wrong with, have to answer, and so has PTX alone under a policy that permits it;
+# `verify` and `plan` accept these too. Nothing but the portable folder is used.
 #
 #   test/gpu/refusals.sh PORTABLE CASES RESULTS     # MODEL: the dictionary's folder (default: beside this script)
 #
@@ -13,10 +14,10 @@ cases=$(folder "$2") || exit 2
 mkdir -p "$3"
 results=$(folder "$3") || exit 2
 model=$(folder "${MODEL:-$(dirname "$0")/../../models/dictionary}") || exit 2
-tab=$(printf '\t') # the table's columns: name, project, exit code, error code, what is said, flags
+tab=$(printf '\t') # the table's columns: name, project, exit code, error code, what is said, what is logged, flags
 passed=0 failed=0 rows=
 
-while IFS=$tab read -r name project exit code says flags; do
+while IFS=$tab read -r name project exit code says log flags; do
   case $project in portable) at=$portable/project ;; *) at=$cases/$project ;; esac
   own=$results/$name
   rm -rf "$own"
@@ -33,6 +34,11 @@ while IFS=$tab read -r name project exit code says flags; do
   grep -q '"event":"plan"' "$own/kernlock/audit.jsonl" 2>/dev/null && started=true
 
   why=
+  if [ "$code" = - ]; then
+    (cd "$at" && "$portable/kernlock" verify && "$portable/kernlock" plan --model "$model" --device cuda) \
+      >"$own/accepted" 2>&1 </dev/null || why="verify or plan refuses"
+  fi
+  [ "$log" = - ] || grep -qF "$log" "$own/kernlock/audit.jsonl" 2>/dev/null || why="the audit log has no $log"
   case $answer in *"$says"*) ;; *) why="does not say \"$says\"" ;; esac
   [ "$code" != - ] && [ "$started" = true ] && why="a host was started"
   [ "$found" = "$code" ] || why="code $found, not $code"

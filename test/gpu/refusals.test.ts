@@ -24,17 +24,20 @@ const [portable, cases, results] = ["portable", "cases", "results"].map((name) =
 ];
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
-type Architecture = "sm_90a" | "sm_80";
+type Architecture = "sm_90a" | "sm_80" | "PTX";
 const cubinFor = (architecture: Architecture): Buffer => craftCubin(architecture === "sm_80" ? sm80 : {});
 
 function packageOf(name: string, architecture: Architecture, file: Variant["files"][0], bytes: Uint8Array): Package {
-  const key = `linux-x86_64-cuda-${architecture.replace("_", "")}`;
+  const ptx = architecture === "PTX";
+  const key = `linux-x86_64-cuda-${ptx ? "ptx90" : architecture.replace("_", "")}`;
   const about = { name, version: "1.2.3", source: repository, revision: "unversioned", licenses: "Apache-2.0" };
   const variant: Variant = {
     schema: "kernlock.variant/v1",
     ...{ package: name, version: about.version, variant: key, abi: 0, abi_build: abiBuild },
     platform: { os: "linux", arch: "x86_64", libc: { family: "glibc", minimum: "2.17" } },
-    backend: { kind: "cuda", architectures: [architecture], ptx: [], driver: "13.0" },
+    backend: {
+      ...{ kind: "cuda", architectures: ptx ? [] : [architecture], ptx: ptx ? ["sm_90"] : [], driver: "13.0" },
+    },
     files: [{ ...file, digest: digestOf(bytes), size: bytes.byteLength }],
     ops: [],
     tested: true,
@@ -51,7 +54,11 @@ const [both, features] = [
 
 /** Every op of a model in a shared object, each of them a launch that the fake driver counts. */
 function libraryFor(architecture: Architecture): Package {
-  const source = `#include "${join(import.meta.dirname, "fake", "kernels.cc")}"
+  const included = `#include "${join(import.meta.dirname, "fake", "kernels.cc")}"`;
+  const source =
+    architecture === "PTX"
+      ? `#define FAKE_PTX\n${included}`
+      : `${included}
     extern "C" __attribute__((used, aligned(64))) const unsigned char code[] = {${[...cubinFor(architecture)].join()}};`;
   const include = ["abi", "abi/generated"].map((folder) => `-I${join(root, "kernels", folder)}`);
   const file = { path: "fake.so", kind: "shared-object", ...anyFile } as const;
@@ -102,7 +109,7 @@ beforeAll(async () => {
   const command = join(portable, "kernlock");
   writeFileSync(command, `#!/bin/sh\nexec "${process.execPath}" "${join(root, "cli", "bin", "kernlock.cjs")}" "$@"\n`);
   chmodSync(command, 0o755);
-  const material = { own, foreign: packagesFor("sm_80"), policy, signer };
+  const material = { own, foreign: packagesFor("sm_80"), ptx: libraryFor("PTX"), policy, signer };
   await makeCases(cases, { ...material, answer: '"device":"cuda:0"' });
 }, 300_000);
 
@@ -110,14 +117,19 @@ const names = [
   "control",
   "unaltered",
   "other-architecture",
-  "ptx-only",
   "ptx-besides",
+  "ptx-only",
+  "ptx-permitted",
+  "ptx-too-new",
+  "ptx-lying",
   "untested",
   "memory",
   "lying-shared-object",
   "lying-device-image",
   "flipped-byte",
 ];
+
+const answering = ["control", "unaltered", "ptx-permitted"];
 
 function run(of: string) {
   const command = [join(import.meta.dirname, "refusals.sh"), portable, of, results];
@@ -137,7 +149,7 @@ describe.skipIf(!canUseNamespace())("refusals with the fake driver (needs root a
     expect([status, lines.at(-1)], `${lines.join("\n")}\n${stderr}`).toEqual([0, `${names.length} passed, 0 failed`]);
     expect(report).toMatchObject({ passed: names.length, failed: 0 });
     expect(report.cases.map((one) => one.case)).toEqual(names);
-    expect(report.cases.filter((one) => one.started).map((one) => one.case)).toEqual(["control", "unaltered"]);
+    expect(report.cases.filter((one) => one.started).map((one) => one.case)).toEqual(answering);
     const memory = report.cases.find((one) => one.case === "memory")!;
     expect(memory.answer).toMatchObject({ error: { details: { total: expect.any(Number) } } });
   }, 400_000);
@@ -145,7 +157,7 @@ describe.skipIf(!canUseNamespace())("refusals with the fake driver (needs root a
   test("what is not refused is a failure, and so is another code than the expected one", () => {
     const others = join(home, "others");
     cpSync(cases, others, { recursive: true, verbatimSymlinks: true });
-    const rows = ["control\tportable\t1\tKL_PLAN_GPU\tGPU\t", "untested\tuntested\t1\tKL_PLAN_GPU\tuntested\t"];
+    const rows = ["control\tportable\t1\tKL_PLAN_GPU\tGPU\t-\t", "untested\tuntested\t1\tKL_PLAN_GPU\tuntested\t-\t"];
     writeFileSync(join(others, "table"), `${rows.join("\n")}\n`);
     const { status, lines } = run(others);
     expect([status, ...lines.map((line) => line.split(":")[0])]).toEqual([
