@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { allowedLibraries, type KernelFacts, narrow, type VariantFacts } from "../index.ts";
+import { allowedLibraries, type KernelFacts, narrow, permits, type VariantFacts } from "../index.ts";
 import { kernel } from "./material.ts";
 import { outcome, policyWith } from "./rules.ts";
 
@@ -40,6 +40,21 @@ test("PTX is refused unless a rule allows it", () => {
   expect(of("ptx: false", facts({ ptx: true }))).toBe("KL_VERDICT_PTX");
   expect(of("", unknown)).toBe("KL_VERDICT_PTX");
   expect(of("ptx: true", facts({ ptx: true }))).toBe("allowed");
+});
+
+test("what a driver may compile is what every enforced rule permits", () => {
+  const permitted = (policy: Parameters<typeof permits>[0], name = "acme/norm") => permits(policy, name).ptx;
+  const [yes, no] = [policyWith("ptx: true"), policyWith()];
+  expect([permitted(yes), permitted(no), permitted(policyWith("ptx: false"))]).toEqual([true, false, false]);
+  // About a package of which no rule speaks, nothing is permitted.
+  expect(permitted(yes, "other/norm")).toBe(false);
+  expect([permitted(narrow(yes, yes)), permitted(narrow(yes, no)), permitted(narrow(no, yes))]).toEqual([
+    ...[true, false, false],
+  ]);
+  // A rule that only warns lets the variant pass, and permits nothing.
+  const warns = policyWith("mode: warn\nptx: true");
+  expect(permitted(warns)).toBe(false);
+  expect(permits(yes, "acme/norm").untested).toBe(false);
 });
 
 test("versions below the oldest safe one are refused, prereleases of it too", () => {
