@@ -52,7 +52,8 @@ export function confinementEffort({ confinement, above }: ConfinementRule): "req
   return allowed ? "best-effort" : "required";
 }
 
-function parseDevice(text: string): PlanRequest["device"] {
+/** @throws a usage error */
+export function parseDevice(text: string): PlanRequest["device"] {
   if (text === "auto" || text === "cpu" || text === "cuda") return text;
   const ordinal = /^cuda:(\d{1,3})$/.exec(text)?.[1];
   return ordinal === undefined

@@ -1,5 +1,5 @@
 /** Engines for benchmarks: kernels are verified and sealed once, and one engine is started after another. */
-import { type Engine, type EngineOptions, readMachineFacts, startEngine } from "@kernlock/engine";
+import { type EarlyHost, type Engine, type EngineOptions, readMachineFacts, startEngine } from "@kernlock/engine";
 import { type Model, modelFacts } from "@kernlock/engine/model";
 import { appendAudit, type SealedKernel } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts, PlanRequest } from "@kernlock/policies/compatibility";
@@ -24,13 +24,15 @@ export interface Session extends Disposable {
   ): Promise<Engine>;
 }
 
-/** `mark` hears when a part is done. */
+/** `mark` hears when a part is done; `early` is told what the machine is, and taken by the first engine. */
 export async function openSession(
   flags: ProjectOptions & PlanFlags,
   output: Output,
   mark: (part: string) => void = () => {},
+  early?: EarlyHost,
 ): Promise<Session> {
   const machine = readMachineFacts();
+  early?.prepare(machine);
   mark("look at the machine");
   const locked = await readLocked(findProject(flags));
   mark("read lock and policy");
@@ -50,6 +52,7 @@ export async function openSession(
       return startEngine({
         ...{ kernels, locked: facts, machine, model, request },
         ...options,
+        ...(early === undefined ? {} : { early }),
         onPlan: (made) =>
           void appendAudit(auditLogPath(), { event: "plan", time: new Date().toISOString(), plan: made }),
         onProgress: (done, total) =>

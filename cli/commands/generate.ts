@@ -5,6 +5,7 @@ import {
   type GenerateRequest,
   type GenerateResult,
   readMachineFacts,
+  startEarlyHost,
   startEngine,
 } from "@kernlock/engine";
 import { modelFacts, openModel } from "@kernlock/engine/model";
@@ -18,7 +19,7 @@ import { readLocked, sealLocked } from "../locked.ts";
 import { writeLogits } from "../logits.ts";
 import { checkPinned } from "../model-pin.ts";
 import { errorJson, type Output } from "../output.ts";
-import { type PlanFlags, planRequest, withPlanFlags } from "../plan-flags.ts";
+import { type PlanFlags, parseDevice, planRequest, withPlanFlags } from "../plan-flags.ts";
 import { confinementText, planSummary, runRecordText } from "../plan-text.ts";
 import { findProject, type ProjectOptions } from "../project.ts";
 import { type GenerateFlags, requestFromFlags, requestsFromFile } from "../requests.ts";
@@ -89,7 +90,9 @@ export async function withEngine<T>(
   use: (engine: Engine) => Promise<T>,
 ): Promise<T> {
   const project = findProject(options);
+  await using early = startEarlyHost(parseDevice(options.device ?? "auto"));
   const machine = readMachineFacts();
+  early.prepare(machine);
   using model = asDisposable(openModel(options.model));
   const locked = await readLocked(project);
   checkPinned(locked.lock, model, output);
@@ -106,6 +109,7 @@ export async function withEngine<T>(
     model,
     request,
     careful: options.careful === true,
+    early,
     onPlan: (made) => {
       appendAudit(auditLogPath(), { event: "plan", time: new Date().toISOString(), plan: made });
       output.note(planSummary(made));

@@ -3,7 +3,7 @@ import type { Mode, Plan } from "@kernlock/policies/compatibility";
 import type { Effort } from "../confine/types.ts";
 import { addonPath } from "../native/addon.ts";
 import { startHost } from "./host.ts";
-import { type BenchShape, channelFd, type Driver, type Timed } from "./protocol.ts";
+import type { BenchShape, Driver, Timed } from "./protocol.ts";
 
 export type { BenchShape, Timed } from "./protocol.ts";
 
@@ -39,12 +39,11 @@ export async function benchOps(options: BenchOptions): Promise<{ driver: Driver 
   const fds: number[] = [];
   const hosted = kernels.map(({ name, version, manifest, variant, files }) => ({
     ...{ name, version, digest: manifest, variant },
-    files: files.map(({ path, fd }) => ({ path, fd: channelFd + fds.push(fd) })),
+    files: files.map(({ path, fd }) => ({ path, fd: fds.push(fd) - 1 })),
   }));
   const done = Promise.withResolvers<Driver | null>();
   let ceiling = 0;
   const host = startHost(
-    fds,
     {
       onMessage(message) {
         if (message.type === "ceiling") ceiling = message.bytesPerSecond;
@@ -58,7 +57,7 @@ export async function benchOps(options: BenchOptions): Promise<{ driver: Driver 
     },
     { effort, cuda: asked.device !== "cpu" },
   );
-  host.send({ type: "bench", ...asked, compilePtx, kernels: hosted });
+  host.begin({ type: "bench", ...asked, compilePtx, kernels: hosted }, fds);
   try {
     return { driver: await done.promise, ceiling };
   } finally {

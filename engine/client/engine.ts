@@ -4,10 +4,10 @@ import { type KernelFacts, type PlanRequest, plan as planModel } from "@kernlock
 import { confinementFacts } from "../confine/index.ts";
 import { describeModel, modelFacts, startRenderProcess } from "../model/index.ts";
 import { addonPath } from "../native/addon.ts";
-import { type HostEvents, type StartProcess, startHost } from "./host.ts";
+import { startUntaken } from "./early.ts";
+import type { HostEvents, StartProcess } from "./host.ts";
 import { readMachineFacts } from "./machine.ts";
 import {
-  channelFd,
   type Driver,
   fromWireError,
   type HostMessage,
@@ -89,7 +89,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
   addonPath();
 
   const fds = model.files.map((file) => file.fd);
-  const handed = (fd: number): number => channelFd + fds.push(fd);
+  const handed = (fd: number): number => fds.push(fd) - 1;
   // Kernels that the plan does not use are not handed over.
   const used = [...plan.ops, ...plan.conversions];
   const needed = kernels.filter((one) =>
@@ -99,7 +99,7 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     ...{ name, version, digest: manifest, variant },
     files: files.map(({ path, fd }) => ({ path, fd: handed(fd) })),
   }));
-  const modelFds = model.files.map((_, i) => channelFd + 1 + i);
+  const modelFds = model.files.map((_, i) => i);
 
   const templates = model.template === null ? null : startRenderProcess(model, { effort });
   const pending = new Map<number, Pending>();
@@ -144,11 +144,10 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
       void templates?.close();
     },
   };
-  const host = startHost(fds, events, {
-    effort,
-    cuda: plan.device !== "cpu",
-    ...(start === undefined ? {} : { start }),
-  });
+  const early = await options.early?.takeFor(plan, effort);
+  const untaken =
+    early ?? startUntaken({ effort, cuda: plan.device !== "cpu", ...(start === undefined ? {} : { start }) });
+  const host = untaken.take(events);
   // Needed with the first conversation, and ready by then. Why it does not start is told to whoever needs it.
   templates?.start().catch(() => {});
 
@@ -239,8 +238,8 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     });
   }
 
-  host.send({
-    type: "start",
+  const begin = {
+    type: "start" as const,
     plan,
     model: describeModel(model),
     modelFds,
@@ -249,8 +248,9 @@ export async function startEngineIn(options: EngineOptions, start?: StartProcess
     careful: options.careful ?? false,
     ahead: options.ahead ?? true,
     loading: options.loading ?? { reserve: true, overlap: true },
-  });
+  };
   try {
+    host.begin(begin, fds);
     await ready.promise;
   } catch (error) {
     await host.close();

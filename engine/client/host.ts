@@ -15,7 +15,10 @@ import {
   violation,
   witness,
 } from "../confine/index.ts";
+import { openHandover } from "../handover/index.ts";
 import {
+  alarmFd,
+  type Beginning,
   channelFd,
   frame,
   frameReader,
@@ -30,10 +33,14 @@ export interface Host {
   /** As seen from here when it had confined itself; null before. */
   readonly confinement: Confinement | null;
   send(message: ToHost): void;
+  /** Hands over open files, of which the message speaks by their positions, and then the message. Once. */
+  begin(message: Beginning, fds: readonly number[]): void;
   /** What is sent while `work` runs is handed over in one piece. */
   together<T>(work: () => T): T;
   /** Closes the channel, upon which the host ends; waits for that. */
   close(): Promise<void>;
+  /** Ends the host at once: nothing that it does is wanted. Waits until it is gone. */
+  end(): Promise<void>;
 }
 
 export interface HostEvents {
@@ -70,13 +77,21 @@ const startConfined =
       effort,
     });
 
-/** `fds[i]` becomes descriptor `channelFd + 1 + i` of the host. @throws KL_CONFINE_UNAVAILABLE */
-export function startHost(fds: readonly number[], events: HostEvents, options: HostOptions = {}): Host {
+/** @throws KL_CONFINE_UNAVAILABLE, KL_ADDON_* */
+export function startHost(events: HostEvents, options: HostOptions = {}): Host {
   const { effort = "required", cuda = false, start = startConfined(effort, cuda) } = options;
   const main = join(import.meta.dirname, "..", "host", import.meta.filename.endsWith(".ts") ? "main.ts" : "main.js");
-  const alarmFd = channelFd + 1 + fds.length;
+  const handover = openHandover();
   // Standard output is the caller's own; a kernel that prints must not reach it.
-  const child = start(main, ["ignore", "ignore", "pipe", "pipe", ...fds, "pipe"], alarmFd);
+  const child = ((): ChildProcess => {
+    try {
+      return start(main, ["ignore", "ignore", "pipe", "pipe", "pipe", handover.theirs], alarmFd);
+    } catch (error) {
+      handover.close();
+      throw error;
+    }
+  })();
+  handover.started();
   const channel = child.stdio[channelFd] as Duplex;
   let reason: KernlockError | null = null;
   let closing = false;
@@ -91,6 +106,7 @@ export function startHost(fds: readonly number[], events: HostEvents, options: H
   };
   const ended = new Promise<void>((resolve) => {
     const end = (text: string): void => {
+      handover.close();
       events.onEnd(reason ?? died(closing, text));
       resolve();
     };
@@ -126,13 +142,23 @@ export function startHost(fds: readonly number[], events: HostEvents, options: H
     }
   });
   channel.on("error", () => {});
+  const send = (message: ToHost): void => {
+    if (channel.writable) for (const part of frame(message)) channel.write(part);
+  };
+  const gone = async (): Promise<void> => {
+    const patience = setTimeout(() => child.kill("SIGKILL"), 5000);
+    await Promise.race([ended, exited(child)]);
+    clearTimeout(patience);
+  };
   return {
     pid: child.pid ?? -1,
     get confinement() {
       return confinement;
     },
-    send(message) {
-      if (channel.writable) for (const part of frame(message)) channel.write(part);
+    send,
+    begin(message, fds) {
+      handover.send(fds);
+      send({ ...message, descriptors: fds.length });
     },
     together(work) {
       channel.cork();
@@ -146,9 +172,13 @@ export function startHost(fds: readonly number[], events: HostEvents, options: H
       closing = true;
       channel.end();
       channel.destroy();
-      const patience = setTimeout(() => child.kill("SIGKILL"), 5000);
-      await Promise.race([ended, exited(child)]);
-      clearTimeout(patience);
+      await gone();
+    },
+    async end() {
+      closing = true;
+      channel.destroy();
+      child.kill("SIGKILL");
+      await gone();
     },
   };
 }

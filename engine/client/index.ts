@@ -4,9 +4,10 @@
  */
 export { type Confinement, type ConfinementFacts, confinementFacts, demandConfinement } from "../confine/index.ts";
 export { type BenchOptions, type BenchShape, benchOps, type Timed } from "./bench.ts";
+export { type EarlyHost, startEarlyHost } from "./early.ts";
 export { defaultRequest, kernelFacts, startEngine } from "./engine.ts";
 export { readMachineFacts } from "./machine.ts";
 export { nativePaths } from "./native.ts";
-export type { DeviceMemory, Driver, Loading, Timeline, Watch, Watched } from "./protocol.ts";
+export type { DeviceMemory, Driver, Loading, Ring, Timeline, Watch, Watched } from "./protocol.ts";
 export { type SelftestOptions, type Tested, testOps } from "./selftest.ts";
 export * from "./types.ts";

@@ -9,8 +9,10 @@ import type { Mode, ModelFacts, Plan } from "@kernlock/policies/compatibility";
 import { z } from "zod";
 import type { ChatMessage, ModelDescription } from "../model/types.ts";
 
-/** The host's end of the channel; descriptors of kernels and model files follow it. */
+/** The host's end of the channel, then where it reports refused calls, then where open files are handed over. */
 export const channelFd = 3;
+export const alarmFd = 4;
+export const handoverFd = 5;
 
 export interface HostedKernel {
   readonly name: string;
@@ -18,7 +20,7 @@ export interface HostedKernel {
   /** Manifest digest of the variant. */
   readonly digest: string;
   readonly variant: Variant;
-  /** Sealed payload files, by the host's descriptor numbers. */
+  /** Sealed payload files, by their positions among the descriptors that are handed over; in the host its own numbers. */
   readonly files: readonly { readonly path: string; readonly fd: number }[];
 }
 
@@ -58,6 +60,18 @@ export interface Loading {
   readonly reserve: boolean;
   /** Reading, copying and preparing at the same time. */
   readonly overlap: boolean;
+  /** What of the way from the files to a GPU is other than usual. */
+  readonly ring?: Partial<Ring>;
+}
+
+/** Memory that weights pass through, and who reads them into it. */
+export interface Ring {
+  readonly slots: number;
+  /** Bytes that are copied and prepared as one piece. */
+  readonly slotBytes: number;
+  /** Threads, each of which reads so many bytes at a time. */
+  readonly readers: number;
+  readonly partBytes: number;
 }
 
 /**
@@ -67,10 +81,15 @@ export interface Loading {
 export type Watch = "nothing" | "times" | "experts" | "stages";
 
 export type ToHost =
+  /** Before any other: open a GPU while the plan is still to be made. No kernel and no weight is known yet. */
+  | { readonly type: "prepare"; readonly device: `cuda:${number}` }
   | {
       readonly type: "start";
+      /** How many descriptors have been handed over: of model files and kernels. */
+      readonly descriptors: number;
       readonly plan: Plan;
       readonly model: ModelDescription;
+      /** As for the kernels' files. */
       readonly modelFds: readonly number[];
       readonly kernels: readonly HostedKernel[];
       /** Whether the driver compiles PTX: only where the policy permits it and no machine code of a kernel fits. */
@@ -84,6 +103,7 @@ export type ToHost =
   /** Instead of `start`: try every op of the kernels. */
   | {
       readonly type: "selftest";
+      readonly descriptors: number;
       readonly device: Plan["device"];
       readonly workers: number;
       readonly kernels: readonly HostedKernel[];
@@ -93,6 +113,7 @@ export type ToHost =
   /** Instead of `start`: time every op of the kernels. */
   | {
       readonly type: "bench";
+      readonly descriptors: number;
       readonly device: Plan["device"];
       readonly workers: number;
       readonly kernels: readonly HostedKernel[];
@@ -112,6 +133,11 @@ export type ToHost =
   | { readonly type: "abort"; readonly id: number }
   | { readonly type: "rendered"; readonly id: number; readonly text: string }
   | { readonly type: "unrendered"; readonly id: number; readonly error: WireError };
+
+/** What makes a host do its work, once. */
+export type Begin = Extract<ToHost, { type: "start" | "selftest" | "bench" }>;
+type Without<T, K extends keyof T> = T extends unknown ? Omit<T, K> : never;
+export type Beginning = Without<Begin, "descriptors">;
 
 const id = z.number().int().nonnegative();
 const ms = z.number().nonnegative();
@@ -185,8 +211,8 @@ const watched = z.strictObject({
   memory,
 });
 
-/** What a part of the start took. */
-const timeline = z.array(z.strictObject({ name: z.string(), ms }));
+/** What a part of the start took, and when it began: milliseconds since 1970, the same clock in host and caller. */
+const timeline = z.array(z.strictObject({ name: z.string(), at: ms, ms }));
 
 /** A GPU driver's library that was opened, the CUDA version it runs, and how the device calls itself. */
 const driver = z.strictObject({ path: z.string(), digest: z.string(), cuda: z.string(), device: z.string() });

@@ -3,7 +3,7 @@ import type { Plan } from "@kernlock/policies/compatibility";
 import type { Effort } from "../confine/types.ts";
 import { addonPath } from "../native/addon.ts";
 import { startHost } from "./host.ts";
-import { channelFd, type Driver, type Tested } from "./protocol.ts";
+import type { Driver, Tested } from "./protocol.ts";
 
 export type { Tested } from "./protocol.ts";
 
@@ -37,11 +37,10 @@ export async function testOps({
   const fds: number[] = [];
   const hosted = kernels.map(({ name, version, manifest, variant, files }) => ({
     ...{ name, version, digest: manifest, variant },
-    files: files.map(({ path, fd }) => ({ path, fd: channelFd + fds.push(fd) })),
+    files: files.map(({ path, fd }) => ({ path, fd: fds.push(fd) - 1 })),
   }));
   const done = Promise.withResolvers<Driver | null>();
   const host = startHost(
-    fds,
     {
       onMessage(message) {
         if (message.type === "tested") onTested(message);
@@ -51,7 +50,7 @@ export async function testOps({
     },
     { effort, cuda: device !== "cpu" },
   );
-  host.send({ type: "selftest", device, workers, kernels: hosted, compilePtx, seed });
+  host.begin({ type: "selftest", device, workers, kernels: hosted, compilePtx, seed }, fds);
   try {
     return await done.promise;
   } finally {

@@ -3,6 +3,7 @@ import type { SealedKernel } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
 import type { Confinement } from "../confine/index.ts";
 import type { ChatMessage, Model } from "../model/types.ts";
+import type { EarlyHost } from "./early.ts";
 import type { Driver, Loading, Routing, Timeline, Watch, Watched } from "./protocol.ts";
 
 export type { ChatMessage } from "../model/types.ts";
@@ -133,6 +134,8 @@ export interface EngineOptions {
   readonly ahead?: boolean;
   /** How weights are loaded. Default both; less to compare. */
   readonly loading?: Loading;
+  /** A host that was started before the plan was made. It is used if it fits the plan; the caller disposes of it in any case. */
+  readonly early?: EarlyHost;
   /** Called with the plan before any weight is read. */
   readonly onPlan?: (plan: Plan) => void;
 }

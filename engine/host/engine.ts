@@ -16,6 +16,7 @@ import { type Model, modelFacts, modelFromDescription, type RawRenderer } from "
 import { type Device, findDriver, hashDriver, openDevice } from "../native/index.ts";
 import { allocateBuffers } from "./buffers.ts";
 import { loadOps } from "./kernels.ts";
+import type { Prepared, Stopwatch } from "./prepared.ts";
 import { type Job, openJob, openLanguage } from "./request.ts";
 import { createRoutes } from "./routes.ts";
 import { createScheduler, following, isDone, nextStep, type Part, retire } from "./scheduler.ts";
@@ -36,7 +37,11 @@ export interface HostEngine {
   abort(id: number): void;
 }
 
-/** Loads kernels, then weights, then serves. @throws KL_LOAD_*, KL_MODEL_*, KL_MEMORY_* */
+/**
+ * Loads kernels, then weights, then serves. What was prepared is of the plan's device, and of a driver that compiles no PTX:
+ * the caller takes another host otherwise.
+ * @throws KL_LOAD_*, KL_MODEL_*, KL_MEMORY_*
+ */
 export async function startHostEngine(
   {
     plan,
@@ -50,43 +55,33 @@ export async function startHostEngine(
   }: Extract<ToHost, { type: "start" }>,
   send: Send,
   templates: RawRenderer,
+  { prepared, timeline }: { readonly prepared: Prepared | null; readonly timeline: Stopwatch },
 ): Promise<HostEngine> {
-  const timeline: { name: string; ms: number }[] = [];
-  let since = performance.now();
-  const mark = (name: string): void => {
-    const now = performance.now();
-    timeline.push({ name, ms: now - since });
-    since = now;
-  };
+  const { mark } = timeline;
   const model = modelFromDescription(description, modelFds);
   const facts = modelFacts(model);
-  const { device, driver } = openPlanned(plan, compilePtx);
+  if (prepared !== null && (compilePtx || `cuda:${prepared.device.ordinal}` !== plan.device)) {
+    fail("KL_ENGINE_INTERNAL", "The engine host was prepared for another device than the plan's.");
+  }
+  const { device, driver } = prepared ?? openPlanned(plan, compilePtx);
   device.careful(careful);
-  mark("driver and context");
+  if (prepared === null) mark("driver and context");
   // What the driver and we must open is open; kernels come next.
   if (confineHost(process.argv.slice(2))) void send({ type: "confined" });
   const ops = loadOps(kernels, device);
   mark("kernels");
   const onProgress = (done: number, total: number): void => void send({ type: "progress", done, total });
   // Staging memory is taken before the reservation, which holds what stays.
-  const placing = openPlacing({ model, plan, device, ops, overlap: loading.overlap });
-  mark("staging memory");
+  const placing = openPlacing({ model, plan, device, ops, loading, pinned: prepared?.pinned });
+  if (prepared === null) mark("staging memory");
   if (loading.reserve) device.reserve(plan.memory.total + roundingRoom(model));
   mark("reservation");
-  const beside: { name: string; ms: number }[] = [];
-  const timed = async <T>(name: string, work: Promise<T>): Promise<T> => {
-    const begin = performance.now();
-    const result = await work;
-    if (name !== "weights") beside.push({ name: `(beside the weights: ${name})`, ms: performance.now() - begin });
-    return result;
-  };
   const [weights, language, opened] = await Promise.all([
-    timed("weights", loadWeights({ model, plan, device, ops, placing, onProgress })),
-    timed("tokenizer", openLanguage(model, templates)),
-    timed("driver's digest", driver),
+    loadWeights({ model, plan, device, ops, placing, onProgress }),
+    timeline.beside("tokenizer", openLanguage(model, templates)),
+    timeline.beside("driver's digest", driver),
   ]);
   mark("weights");
-  timeline.push(...beside);
   const buffers = allocateBuffers(device, facts, plan);
   const routes = createRoutes(plan.maxContext, facts.topK);
   const stepper = createStepper({ device, plan, model: facts, config: model.config, ops, weights, buffers }, routes);
@@ -207,7 +202,7 @@ export async function startHostEngine(
 
   return {
     driver: opened,
-    timeline,
+    timeline: timeline.parts,
     watch: (what) => watcher.watch(what),
     generate(id, request) {
       opening.add(id);

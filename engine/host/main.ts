@@ -4,8 +4,10 @@
  */
 import { once } from "node:events";
 import { Socket } from "node:net";
-import { channelFd, frame, frameReader, type ToHost, wireError } from "../client/protocol.ts";
+import { type Begin, channelFd, frame, frameReader, handoverFd, type ToHost, wireError } from "../client/protocol.ts";
+import { takeDescriptors } from "../handover/index.ts";
 import { type HostEngine, type Send, startHostEngine } from "./engine.ts";
+import { type Prepared, prepare, startStopwatch } from "./prepared.ts";
 import { remoteTemplates } from "./templates.ts";
 
 const channel = new Socket({ fd: channelFd, readable: true, writable: true });
@@ -22,13 +24,34 @@ function die(error: unknown): void {
   channel.write(json!, () => process.exit(1));
 }
 
+/** The message with this process' own descriptors in it. What they are of is not looked at before the host is confined. */
+function withDescriptors<T extends Begin>(message: T): T {
+  const fds = takeDescriptors(handoverFd, message.descriptors);
+  const kernels = message.kernels.map((kernel) => ({
+    ...kernel,
+    files: kernel.files.map(({ path, fd }) => ({ path, fd: fds[fd]! })),
+  }));
+  return {
+    ...message,
+    kernels,
+    ...("modelFds" in message ? { modelFds: message.modelFds.map((fd) => fds[fd]!) } : {}),
+  };
+}
+
 let engine: HostEngine | null = null;
+let prepared: Prepared | null = null;
+const timeline = startStopwatch();
 const templates = remoteTemplates(send);
 
 function receive(message: ToHost): void {
   switch (message.type) {
+    case "prepare":
+      timeline.mark("waited for the device's number");
+      prepared = prepare(message.device, timeline);
+      return;
     case "start":
-      startHostEngine(message, send, templates).then((started) => {
+      timeline.mark("waited for the plan");
+      startHostEngine(withDescriptors(message), send, templates, { prepared, timeline }).then((started) => {
         engine = started;
         const { driver, timeline } = started;
         void send({ type: "ready", driver, timeline });
@@ -36,12 +59,12 @@ function receive(message: ToHost): void {
       return;
     case "selftest":
       import("./selftest/index.ts")
-        .then(({ runSelftest }) => runSelftest(message, send))
+        .then(({ runSelftest }) => runSelftest(withDescriptors(message), send))
         .then((driver) => void send({ type: "ready", driver, timeline: [] }), die);
       return;
     case "bench":
       import("./bench/index.ts")
-        .then(({ runBench }) => runBench(message, send))
+        .then(({ runBench }) => runBench(withDescriptors(message), send))
         .then((driver) => void send({ type: "ready", driver, timeline: [] }), die);
       return;
     case "watch":
@@ -67,6 +90,7 @@ channel.on(
 );
 channel.on("end", () => process.exit(0));
 channel.on("error", () => process.exit(0));
+timeline.mark("process and imports of the host");
 process.on("uncaughtException", die);
 process.on("unhandledRejection", die);
 // Signals of a terminal go to the whole group; the caller decides what they mean.

@@ -5,8 +5,9 @@
 import { encodeArgs } from "@kernlock/kernels/abi";
 import { fail } from "@kernlock/kernels/format";
 import { type Conversion, type Plan, scaleRow } from "@kernlock/policies/compatibility";
+import type { Loading as LoadingOptions, Ring } from "../client/protocol.ts";
 import { type Model, type ModelConfig, ropeTable } from "../model/index.ts";
-import { type Device, writeMemory } from "../native/index.ts";
+import { type Device, type Memory, writeMemory } from "../native/index.ts";
 import { findOp, type LoadedOps } from "./kernels.ts";
 import { type Placing, placeMapped, placeUploaded } from "./placing.ts";
 
@@ -45,14 +46,20 @@ interface Loading {
   readonly ops: LoadedOps;
 }
 
-/** Pinned and device memory that weights pass through: three slots, each the largest thing that is prepared in one piece. */
-const ring = { slots: 3, slotBytes: 48 << 20 };
+/** Readers: at most, where there are so many cores. A slot holds at least the largest thing that is prepared in one piece. */
+export const ring: Ring = { slots: 6, slotBytes: 24 << 20, readers: 16, partBytes: 2 << 20 };
 
 /**
  * Begins to place the weights of a model; `finish` of the result does the reading. A GPU's staging memory is taken now.
  * @throws KL_MEMORY_*
  */
-export function openPlacing({ model, plan, device, overlap }: Loading & { readonly overlap: boolean }): Placing {
+export function openPlacing({
+  model,
+  plan,
+  device,
+  loading,
+  pinned,
+}: Loading & { readonly loading: LoadingOptions; readonly pinned: Memory | undefined }): Placing {
   const scales = /\.mlp\.experts\.(gate_up|down)_proj_scales$/;
   const refused = [253, 254, 255].find((byte) => scaleRow(byte, plan.expertLayout) !== undefined) ?? 256;
   const options = {
@@ -69,10 +76,11 @@ export function openPlacing({ model, plan, device, overlap }: Loading & { readon
   };
   const { experts, hidden, intermediate } = model.config;
   const largest = model.expertFormat === "bf16.in_out" && experts > 0 ? 4 * hidden * intermediate + 1024 : 0;
-  const slotBytes = Math.max(ring.slotBytes, largest);
+  const asked = { ...ring, readers: Math.min(ring.readers, plan.workers), ...loading.ring };
+  const slotBytes = Math.max(asked.slotBytes, largest);
   return device.kind === "cpu"
     ? placeMapped(options)
-    : placeUploaded({ ...options, ring: { ...ring, slotBytes, overlap, readers: Math.min(16, plan.workers) } });
+    : placeUploaded({ ...options, ring: { ...asked, slotBytes, overlap: loading.overlap, pinned } });
 }
 
 /** @throws KL_MODEL_SCALE before any kernel uses the scale; KL_MEMORY_*, KL_OP_FAILED */

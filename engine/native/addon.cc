@@ -323,7 +323,7 @@ Napi::Value run_program_sync(Info info) {
   return outcome(info.Env(), get<Opened>(info[0]).device.execute(*get<ProgramRef>(info[1])));
 }
 
-// (device, {jobs, slots, slotBytes, readers, overlap}, onBytes) -> promise of undefined or what failed
+// (device, {jobs, slots, partBytes, readers, overlap}, onBytes) -> promise of undefined or what failed
 Napi::Value run_upload_jobs(Info info) {
   Opened& opened = get<Opened>(info[0]);
   const Napi::Object given = info[1].As<Napi::Object>();
@@ -342,7 +342,7 @@ Napi::Value run_upload_jobs(Info info) {
     upload->jobs.push_back(std::move(copy));
   }
   for (uint32_t i = 0; i < slots.Length(); ++i) upload->slots.push_back(pointer(slots.Get(i)));
-  upload->slot_bytes = number(given.Get("slotBytes"));
+  upload->part_bytes = std::max<uint64_t>(1, number(given.Get("partBytes")));
   upload->readers = given.Get("readers").As<Napi::Number>().Uint32Value();
   upload->overlap = given.Get("overlap").ToBoolean();
   const auto deferred = Napi::Promise::Deferred::New(info.Env());

@@ -42,8 +42,8 @@ export interface NativeUpload {
     readonly launches: readonly NativeStep[];
   }[];
   readonly slots: readonly bigint[];
-  readonly slotBytes: number;
   readonly readers: number;
+  readonly partBytes: number;
   readonly overlap: boolean;
 }
 export interface UploadFailure {

@@ -25,7 +25,7 @@ struct Job {
 struct Upload {
   std::vector<Job> jobs;
   std::vector<char*> slots;  // pinned; job i uses slot i % slots.size()
-  uint64_t slot_bytes;
+  uint64_t part_bytes;       // of a piece, that one reader reads at a time
   uint32_t readers;
   bool overlap;  // false: one job after another, for comparison
 };

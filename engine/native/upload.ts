@@ -5,6 +5,7 @@
 import { fail } from "@kernlock/kernels/format";
 import { addon } from "./addon.ts";
 import { type Device, deviceHandle } from "./device.ts";
+import type { Memory } from "./memory.ts";
 import { nativeStep, type Step, stepError } from "./program.ts";
 
 /** Bytes of an open file. A byte of at least `refuse` is refused; 256: none is. */
@@ -20,8 +21,11 @@ export interface UploadOptions {
   /** Bytes of one slot of the ring; what is staged at once must fit. */
   readonly slotBytes: number;
   readonly slots: number;
-  /** Threads that read. */
+  /** Threads that read, each so many bytes at a time. */
   readonly readers: number;
+  readonly partBytes: number;
+  /** Pinned memory that is there already, and is freed afterwards; other is taken where it is too small. */
+  readonly pinned?: Memory | undefined;
   /** False: one slot after another, for comparison. */
   readonly overlap: boolean;
 }
@@ -64,8 +68,11 @@ const rounded = (bytes: number): number => Math.ceil(bytes / 256) * 256;
 
 /** @throws KL_MEMORY_ALLOCATE */
 export function createUpload(device: Device, options: UploadOptions): Upload {
-  const { slotBytes, slots, readers, overlap } = options;
-  const pinned = device.allocateHost(slotBytes * slots);
+  const { slotBytes, slots, readers, partBytes, overlap } = options;
+  const given = options.pinned;
+  const enough = given !== undefined && given.size >= slotBytes * slots;
+  if (!enough) given?.free();
+  const pinned = enough ? given : device.allocateHost(slotBytes * slots);
   const staging = device.allocate(slotBytes * slots);
   const jobs: Job[] = [];
   /** The job that still has room, and where in its slot the next bytes go. */
@@ -109,7 +116,7 @@ export function createUpload(device: Device, options: UploadOptions): Upload {
           launches: launches.map((launch, i) => nativeStep(device, launch, i)),
         })),
         slots: Array.from({ length: slots }, (_, i) => pinned.address + BigInt(i * slotBytes)),
-        ...{ slotBytes, readers, overlap },
+        ...{ partBytes, readers, overlap },
       };
       const tell = (done: unknown): void => (typeof done === "number" ? onBytes(done) : undefined);
       const failure = await addon().runUpload(deviceHandle(device), native, tell);

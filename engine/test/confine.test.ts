@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -145,7 +145,7 @@ describe("where Landlock is missing", () => {
 });
 
 test("a host that has not confined itself yet is not taken for one that has", async () => {
-  const host = startHost([], { onMessage: () => {}, onEnd: () => {} });
+  const host = startHost({ onMessage: () => {}, onEnd: () => {} });
   onTestFinished(() => host.close());
   await sleep(500);
   expect(host.confinement).toBeNull();
@@ -171,7 +171,7 @@ test("a host whose starter refuses says why", async () => {
   const ended = Promise.withResolvers<unknown>();
   const start = (_main: string, stdio: readonly (number | "ignore" | "pipe")[]): ChildProcess =>
     spawn(starterPath(), ["--parent", "1", "--descriptors", "3", "--", "/bin/true"], { stdio: [...stdio] });
-  startHost([openSync("/dev/null", "r")], { onMessage: () => {}, onEnd: ended.resolve }, { start });
+  startHost({ onMessage: () => {}, onEnd: ended.resolve }, { start });
   expect(await ended.promise).toMatchObject({
     code: "KL_CONFINE_UNAVAILABLE",
     message: expect.stringContaining("the caller is gone"),

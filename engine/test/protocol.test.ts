@@ -86,7 +86,7 @@ describe("the host process", () => {
   test("has nothing of the caller's environment, and its death is told with the reason", async () => {
     process.env.KERNLOCK_TEST_SECRET = "x";
     const ended = Promise.withResolvers<KernlockError>();
-    const host = startHost([], { onMessage: () => {}, onEnd: ended.resolve });
+    const host = startHost({ onMessage: () => {}, onEnd: ended.resolve });
     const { readFileSync } = await import("node:fs");
     expect(readFileSync(`/proc/${host.pid}/environ`, "utf8")).not.toContain("KERNLOCK_TEST_SECRET");
     process.kill(host.pid, "SIGSEGV");
@@ -97,7 +97,7 @@ describe("the host process", () => {
 
   test("ends when the caller closes the channel", async () => {
     const ended = Promise.withResolvers<KernlockError>();
-    const host = startHost([], { onMessage: () => {}, onEnd: ended.resolve });
+    const host = startHost({ onMessage: () => {}, onEnd: ended.resolve });
     await host.close();
     expect((await ended.promise).code).toBe("KL_ENGINE_CLOSED");
   });
