@@ -27,11 +27,11 @@ export interface Need {
 export const misfits = ["untested", "ptx", "driver", "absent", "architecture", "platform"] as const;
 export type Misfit = (typeof misfits)[number];
 
-/** `about`: the kind of place, a feature that is missing, the machine, or anything else. */
+/** `about`: the kind of place, a feature that is missing, a node beside it that nothing runs, the machine, or anything else. */
 export interface No {
   readonly supported: false;
   readonly reason: string;
-  readonly about: "bucket" | "feature" | "other" | Misfit;
+  readonly about: "bucket" | "feature" | "neighbour" | "other" | Misfit;
 }
 export type Answer = { readonly supported: true } | No;
 const yes: Answer = { supported: true };

@@ -154,7 +154,7 @@ function findGap(nodes: readonly Node[], candidates: readonly Candidate[], pins:
     .filter(({ op }) => op.covers.includes(node))
     .map((candidate) => {
       const said = answer(candidate, pins, need);
-      const { reason, about } = said.supported ? no("leaves a neighbour of it uncovered") : said;
+      const { reason, about } = said.supported ? no("leaves a neighbour of it uncovered", "neighbour") : said;
       return { label: opLabel(candidate), reason, about };
     });
   return { node, answers };

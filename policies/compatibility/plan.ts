@@ -277,9 +277,10 @@ function refuseGap({ node, answers }: Gap, unfit: readonly Unfit[], facts: Matri
   if (node === "attn" && relevant.length > 0 && relevant.every(({ about }) => about === "feature")) {
     obey({ ...facts, attentionWithoutSinks: true }, model, { answers: all });
   }
-  // Nothing that runs here was even asked: say what keeps from running here what would have been.
+  // Nothing that runs here could have run the node by itself: say what keeps from running here what would.
   const would = unfit.filter(({ kernel }) => kernel.descriptor.ops.some((op) => op.covers.includes(node)));
-  if (answers.length === 0) obey({ ...facts, misfit: nearest(would) }, model, { node, answers: all });
+  if (answers.every(({ about }) => about === "neighbour"))
+    obey({ ...facts, misfit: nearest(would) }, model, { node, answers: all });
   const said = all.map(({ label, reason }) => `${label} ${reason}`);
   fail(
     "KL_PLAN_UNAVAILABLE",

@@ -119,6 +119,16 @@ describe("refusals on GPUs", () => {
     expect(error).toMatchObject({ code: "KL_PLAN_GPU", row: "G1" });
     expect(error.message).toContain("is for PTX sm_100, PTX sm_120a, the device is sm_90a");
   });
+  test("G2: also where another package has ops that only run the node together with others", () => {
+    const isNorm = (one: KernelFacts) => one.name === "kernlock/liger-rmsnorm";
+    const [core, ...others] = built("sm_90a").filter((one) => !isNorm(one)) as [KernelFacts, ...KernelFacts[]];
+    const fused = op("norm_qkv_rope_kv", { mode: "bf16", path: "cuda" });
+    const kernels = [
+      { ...core, descriptor: { ...core.descriptor, ops: [...core.descriptor.ops, fused] } },
+      ...[...others, ...withPtx([], ["sm_90"]).filter(isNorm)],
+    ].map((one) => ({ ...one, permits: { ptx: false, untested: false } }));
+    expect(refusal(() => on(gpus(h100), { kernels }))).toMatchObject({ code: "KL_PLAN_GPU", row: "G2" });
+  });
   test("D3: PTX does not make a driver newer", () => {
     const kernels = withPtx([], ["sm_90"]);
     expect(refusal(() => on({ ...gpus(h100), driver: "12.9" }, { kernels }))).toMatchObject({ row: "D3" });
