@@ -16,10 +16,10 @@ beforeAll(async () => {
   for (const flags of [[], ["-DFAKE_PTX"]]) await compileFile(join(import.meta.dirname, "fake", "kernels.cc"), flags);
 }, 300_000);
 
-function run(what: string): Record<string, unknown> {
+function run(...what: string[]): Record<string, unknown> {
   const script = join(import.meta.dirname, "fake", "engine-example.ts");
   const env = { ...process.env, HOME: home, XDG_STATE_HOME: home };
-  const { status, stdout, stderr } = inNamespace([process.execPath, script, what], { env });
+  const { status, stdout, stderr } = inNamespace([process.execPath, script, ...what], { env });
   if (status !== 0) throw new Error(`${what} ended with ${status}\n${stderr}`);
   return JSON.parse(stdout) as Record<string, unknown>;
 }
@@ -74,5 +74,38 @@ describe.skipIf(!canUseNamespace())("an engine with the fake driver (needs root 
   test("memory that there is not is refused before anything is loaded", () => {
     expect(run("memory")).toMatchObject({ code: "KL_PLAN_MEMORY" });
     expect(run("exhausted")).toMatchObject({ code: "KL_MEMORY_ALLOCATE" });
+  }, 300_000);
+
+  test("a host that was started before the plan has opened the device by then, and answers the same", () => {
+    const { early, tokens, confinement, timeline, driver } = run("generate", "early") as {
+      early: boolean;
+      tokens: number[][];
+      confinement: object;
+      timeline: string[];
+      driver: object;
+    };
+    expect(early).toBe(true);
+    expect(tokens).toEqual([Array(12).fill(0), Array(12).fill(0), Array(12).fill(0)]);
+    expect(driver).toMatchObject({ device: "Fake H100" });
+    expect(confinement).toMatchObject({ effort: "required", seccomp: true, no_new_privs: true, no_capabilities: true });
+    const order = ["driver and context", "staging memory", "waited for the plan", "kernels", "weights"];
+    expect(timeline.filter((name) => order.includes(name))).toEqual(order);
+  }, 300_000);
+
+  test("such a host compiles no PTX: a plan that wants it gets another", () => {
+    const { early, tokens } = run("ptx", "early") as { early: boolean; tokens: number[][] };
+    expect([early, tokens.length]).toEqual([false, 3]);
+    expect(run("ptx-hidden", "early")).toMatchObject({
+      code: "KL_LOAD_INSTANCE",
+      message: expect.stringContaining("CUDA_ERROR_JIT_COMPILATION_DISABLED"),
+    });
+  }, 300_000);
+
+  test("what it cannot open, and a plan that is refused, are told as ever, and no host is left", () => {
+    const wanted = run("no-context");
+    expect(wanted).toMatchObject({ code: "KL_DEVICE_OPEN", hostsLeft: 0 });
+    expect(run("no-context", "early")).toEqual(wanted);
+    expect(run("memory", "early")).toMatchObject({ code: "KL_PLAN_MEMORY", hostsLeft: 0 });
+    expect(run("exhausted", "early")).toMatchObject({ code: "KL_MEMORY_ALLOCATE", hostsLeft: 0 });
   }, 300_000);
 });

@@ -26,7 +26,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const native = join(import.meta.dirname, "..", "..", "..", "engine", "native");
-const words = 64;
+export const words = 64;
 const rest = [
   "total",
   "used",
@@ -45,7 +45,7 @@ const rest = [
 type Rest = (typeof rest)[number];
 
 /** As the header lists them, which is how the table is numbered. */
-const functions = [...readFileSync(join(native, "cuda_driver.h"), "utf8").matchAll(/^\s*X\(\w+, "(\w+)"/gm)].map(
+export const functions = [...readFileSync(join(native, "cuda_driver.h"), "utf8").matchAll(/^\s*X\(\w+, "(\w+)"/gm)].map(
   (match) => match[1]!,
 );
 

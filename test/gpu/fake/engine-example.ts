@@ -1,12 +1,13 @@
 /** A process of its own, in a namespace where the fake driver is the system's: starts an engine and prints what came of it. */
 import { fstatSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { defaultRequest, type EngineOptions, readMachineFacts, startEngine } from "@kernlock/engine";
+import { defaultRequest, type EngineOptions, readMachineFacts, startEarlyHost, startEngine } from "@kernlock/engine";
 import { fillModel, type Model } from "@kernlock/engine/model";
 import { abiBuild, opNames, ops } from "@kernlock/kernels/abi";
 import { digestOf, KernlockError, type Variant } from "@kernlock/kernels/format";
 import { memoryFile, type SealedKernel } from "@kernlock/loader";
 import { compileFile } from "../../ops/compile.ts";
+import { functions, words } from "./control.ts";
 
 /** The library of kernels.cc as a package. `ptx`: what it holds and what it says of that, where it is not machine code. */
 async function fakeKernel(ptx?: { declared: boolean; permitted: boolean }): Promise<SealedKernel> {
@@ -51,12 +52,18 @@ function setState(word: number, value: number): void {
   bytes.writeBigUInt64LE(BigInt(value));
   writeSync(file, bytes, 0, 8, 8 * word);
 }
-const rest = 3 * 64;
+const rest = 3 * words;
 const [total, faultKernel] = [rest, rest + 9];
 
 async function start(model: Model, options: Partial<EngineOptions> = {}) {
+  const machine = readMachineFacts();
   const request = defaultRequest({ device: "cuda", maxContext: 256, maxSequences: 4 });
-  return startEngine({ kernels: [await fakeKernel(ptx)], model, request, machine: readMachineFacts(), ...options });
+  early?.prepare(machine);
+  return startEngine({
+    ...{ kernels: [await fakeKernel(ptx)], model, request, machine },
+    ...(early === undefined ? {} : { early }),
+    ...options,
+  });
 }
 
 const what = process.argv[2];
@@ -73,6 +80,15 @@ const request = (i: number) => ({
   sampling: { kind: "greedy" } as const,
 });
 
+/** `early` behind what is asked: the host is started before the plan is made. */
+const early = process.argv[3] === "early" ? startEarlyHost("auto") : undefined;
+const earlyPid = early?.pid;
+
+const hostsLeft = (): number =>
+  readFileSync(`/proc/self/task/${process.pid}/children`, "utf8")
+    .split(" ")
+    .filter((pid) => pid.trim() !== "" && readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("host/main")).length;
+
 async function outcome(): Promise<unknown> {
   if (what === "memory") {
     const machine = readMachineFacts();
@@ -84,6 +100,11 @@ async function outcome(): Promise<unknown> {
     return "started";
   }
   // The driver has less than `nvidia-smi` says.
+  if (what === "no-context") {
+    const call = functions.indexOf("cuDevicePrimaryCtxRetain");
+    setState(words + call, 1);
+    setState(2 * words + call, 2);
+  }
   if (what === "exhausted") setState(total, 16 << 20);
   if (what === "lost" || what === "careful") setState(faultKernel, 250);
   await using engine = await start(model, { careful: what === "careful" });
@@ -97,6 +118,7 @@ async function outcome(): Promise<unknown> {
     ptx: engine.plan.ptx.map(({ kernel, target }) => [kernel, target]),
     ...{ driver: engine.driver, confinement: engine.confinement, steps, memory },
     timeline: engine.timeline.map(({ name }) => name),
+    early: engine.pid === earlyPid,
   };
 }
 
@@ -104,5 +126,6 @@ try {
   console.log(JSON.stringify(await outcome()));
 } catch (error) {
   if (!(error instanceof KernlockError)) throw error;
-  console.log(JSON.stringify(error));
+  await early?.[Symbol.asyncDispose]();
+  console.log(JSON.stringify({ ...error.toJSON(), hostsLeft: hostsLeft() }));
 }
