@@ -54,17 +54,22 @@ export const javascriptTransfers: Transfers = {
   close() {},
 };
 
+export type TransfersChoice = "auto" | Transfers["kind"];
+
 /**
- * `kind`: "native" fails where it cannot be had, "javascript" does not try (default: KERNLOCK_TRANSFERS, else native
- * where it can be had; `reason` says why not).
+ * "auto": native where it can be had, and `reason` says why it cannot. "native" fails there, with what `load` throws;
+ * "javascript" does not try.
  */
-export function openTransfers(kind = process.env.KERNLOCK_TRANSFERS): Transfers & { readonly reason?: string } {
-  if (kind === "javascript") return javascriptTransfers;
+export function openTransfers(
+  choice: TransfersChoice = "auto",
+  load: () => Addon = addon,
+): Transfers & { readonly reason?: string } {
+  if (choice === "javascript") return javascriptTransfers;
   let native: Addon;
   try {
-    native = addon();
+    native = load();
   } catch (error) {
-    if (kind === "native") throw error;
+    if (choice === "native") throw error;
     return { ...javascriptTransfers, reason: (error as Error).message };
   }
   return nativeTransfers(native);

@@ -4,13 +4,17 @@ import { prepare } from "./chaos/lab.ts";
 import { gaps, nothingYet, packagesOf, record, tryPowerLoss } from "./disk/power.ts";
 import { newFolder } from "./drivers.ts";
 
-test("what was acknowledged outlives a loss of power, and nothing is there in part", { timeout: 300_000 }, async () => {
-  const prepared = newFolder();
-  const access = await prepare(prepared);
-  const trace = await record(prepared, access, packagesOf(7));
-  expect(gaps(prepared, trace)).toEqual([]);
-  const outcome = nothingYet();
-  await tryPowerLoss(prepared, access, trace, { take: 10, seed: 7 }, outcome);
-  expect(outcome).toMatchObject({ points: 10, states: 20, lost: [], partial: [], unsound: 0 });
-  expect(outcome.acknowledged).toBeGreaterThan(0);
-});
+test.each(["native", "javascript"] as const)(
+  "what was acknowledged outlives a loss of power, and nothing is there in part (%s bodies)",
+  { timeout: 300_000 },
+  async (transfers) => {
+    const prepared = newFolder();
+    const access = await prepare(prepared);
+    const trace = await record(prepared, access, packagesOf(7), { transfers });
+    expect(gaps(prepared, trace)).toEqual([]);
+    const outcome = nothingYet();
+    await tryPowerLoss(prepared, access, trace, { take: 10, seed: 7 }, outcome);
+    expect(outcome).toMatchObject({ points: 10, states: 20, lost: [], partial: [], unsound: 0 });
+    expect(outcome.acknowledged).toBeGreaterThan(0);
+  },
+);

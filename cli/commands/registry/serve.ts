@@ -20,6 +20,7 @@ interface ServeFlags extends DataFlags {
   readonly gcEvery?: string;
   readonly gcGrace?: string;
   readonly minBodyRate?: string;
+  readonly transfers: "auto" | "native" | "javascript";
   readonly readsPerMinute?: string;
   readonly writesPerMinute?: string;
   readonly loginsPerMinute?: string;
@@ -67,6 +68,11 @@ export function serveCommand(): Command {
         .option("--sign-in-name <text>", "what the button calls the issuer (default: its host)")
         .option("--sign-in-scope <text>", "what is asked for (default: openid profile email)")
         .addOption(
+          new Option("--transfers <way>", "how bytes move between clients and files; auto: native where it can be had")
+            .choices(["auto", "native", "javascript"])
+            .default("auto"),
+        )
+        .addOption(
           new Option("--log <level>", "structured logs on stdout")
             .choices(["debug", "info", "warn", "error", "off"])
             .default("off"),
@@ -98,6 +104,7 @@ export function serveCommand(): Command {
         ...signInOf(options),
         limits: defined(limits),
         bodyFloor: defined(bodyFloor),
+        transfers: options.transfers,
         host: options.host,
         port: wholeNumber("--port", options.port, 65_535),
         log: options.log === "off" ? false : options.log,

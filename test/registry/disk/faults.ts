@@ -1,7 +1,7 @@
 /** A server on a disk that fails in one way after the other: what it says of itself, and what it keeps. */
 import { Agent, request } from "node:http";
 import { digestOf } from "@kernlock/kernels/format";
-import { openMaintenance } from "@kernlock/registry-server";
+import { openMaintenance, type RegistryOptions } from "@kernlock/registry-server";
 import {
   makePackage,
   pushAll,
@@ -42,10 +42,13 @@ export interface Place {
   readonly dataFolder: string;
 }
 
-export async function startPlace(how: (dataFolder: string) => Parameters<typeof startServer>[1]): Promise<Place> {
+export async function startPlace(
+  how: (dataFolder: string) => Parameters<typeof startServer>[1],
+  options: Partial<RegistryOptions> = {},
+): Promise<Place> {
   const dataFolder = newFolder();
   const access = await prepare(dataFolder);
-  const server = await startServer({ dataFolder, limits: unlimited }, how(dataFolder));
+  const server = await startServer({ dataFolder, limits: unlimited, ...options }, how(dataFolder));
   const at = { ...access, origin: server.origin };
   const published = makePackage();
   await pushAll(at, published);
@@ -55,7 +58,8 @@ export async function startPlace(how: (dataFolder: string) => Parameters<typeof 
 
 export async function fallIll(place: Place, fault: keyof typeof faults, disk: ReturnType<typeof faultyDisk>) {
   const { at, published } = place;
-  const bytes = Buffer.from(`while ${fault}`);
+  // Large enough for whichever way bodies go.
+  const bytes = Buffer.alloc(1 << 20, `while ${fault}`);
   const next = makePackage({ version: `1.${Object.keys(faults).indexOf(fault) + 1}.0` });
   await pushAll(at, next);
   disk.set(faults[fault]);

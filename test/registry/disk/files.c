@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -55,6 +56,7 @@ static ssize_t (*real_writev)(int, const struct iovec *, int);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 static ssize_t (*real_read)(int, void *, size_t);
 static ssize_t (*real_pread)(int, void *, size_t, off_t);
+static ssize_t (*real_sendfile)(int, int, off_t *, size_t);
 static int (*real_ftruncate)(int, off_t);
 static int (*real_fsync)(int);
 static int (*real_fdatasync)(int);
@@ -71,6 +73,7 @@ __attribute__((constructor)) static void start(void) {
   real_pwrite = dlsym(RTLD_NEXT, "pwrite64");
   real_read = dlsym(RTLD_NEXT, "read");
   real_pread = dlsym(RTLD_NEXT, "pread64");
+  real_sendfile = dlsym(RTLD_NEXT, "sendfile64");
   real_ftruncate = dlsym(RTLD_NEXT, "ftruncate64");
   real_fsync = dlsym(RTLD_NEXT, "fsync");
   real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
@@ -239,6 +242,12 @@ ssize_t pread64(int fd, void *bytes, size_t length, off_t at) {
   return mine(fd) && FAIL(read) ? -1 : real_pread(fd, bytes, length, at);
 }
 ssize_t pread(int fd, void *bytes, size_t length, off_t at) { return pread64(fd, bytes, length, at); }
+
+ssize_t sendfile64(int to, int from, off_t *at, size_t length) {
+  start();
+  return mine(from) && FAIL(read) ? -1 : real_sendfile(to, from, at, length);
+}
+ssize_t sendfile(int to, int from, off_t *at, size_t length) { return sendfile64(to, from, at, length); }
 
 int ftruncate64(int fd, off_t length) {
   start();

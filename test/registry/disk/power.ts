@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { cpSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { digestOf } from "@kernlock/kernels/format";
-import { createRegistry, openMaintenance } from "@kernlock/registry-server";
+import { createRegistry, openMaintenance, type RegistryOptions } from "@kernlock/registry-server";
 import {
   bearer,
   makePackage,
@@ -30,11 +30,16 @@ interface Access {
 }
 
 /** Some packages are published at once on a copy of `prepared`, a data folder that is closed and durable. */
-export async function record(prepared: string, access: Access, packs: readonly TestPackage[]): Promise<Trace> {
+export async function record(
+  prepared: string,
+  access: Access,
+  packs: readonly TestPackage[],
+  more: Partial<RegistryOptions> = {},
+): Promise<Trace> {
   const folder = join(newFolder(), "data");
   cpSync(prepared, folder, { recursive: true });
   const log = join(newFolder(), "record");
-  const options = { dataFolder: folder, limits: unlimited, gcEverySeconds: 1, gcGraceSeconds: 3600 };
+  const options = { dataFolder: folder, limits: unlimited, gcEverySeconds: 1, gcGraceSeconds: 3600, ...more };
   const server = await startServer(options, { env: recording(folder, log) });
   const at = { ...access, origin: server.origin };
   await Promise.all(packs.map((pack) => pushAll(at, pack).then(() => putTag(at, pack))));
@@ -147,11 +152,14 @@ async function judge(
   }
 }
 
-/** Packages of one trace; which and how many the seed says. */
+/** Packages of one trace; which and how many the seed says. The first has a blob that is large enough for whichever way bodies go. */
 export function packagesOf(seed: number): TestPackage[] {
   const r = random(seed);
   return Array.from({ length: 1 + r.below(3) }, (_, i) =>
-    makePackage({ version: `1.${i}.0`, card: `# ${seed} ${i}\n${"x".repeat(r.below(20_000))}` }),
+    makePackage({
+      version: `1.${i}.0`,
+      card: `# ${seed} ${i}\n${"x".repeat(r.below(20_000) + (i === 0 ? 1 << 18 : 0))}`,
+    }),
   );
 }
 
