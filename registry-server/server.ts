@@ -2,20 +2,22 @@ import type { AddressInfo } from "node:net";
 import { KernlockError } from "@kernlock/kernels/format";
 import { parsePolicy } from "@kernlock/policies/trust";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
-import { anonymous, principalOf, tokenFromHeader } from "./access.ts";
+import { anonymous } from "./access.ts";
 import { type Admin, createAdmin } from "./admin.ts";
 import { noticeRoutes } from "./advisories/routes.ts";
 import { apiRoutes } from "./api/routes.ts";
 import { neverBack } from "./clock.ts";
 import type { Context } from "./context.ts";
-import { envelope, type HttpError, toHttpError } from "./http-errors.ts";
-import { createLimiter, defaultLimits, type Limiter, type RateLimits } from "./limits.ts";
+import { answerDirectly } from "./direct.ts";
+import { type Asked, createGate, refuseCrossSite, standingHeaders } from "./gate.ts";
+import { envelope, toHttpError } from "./http-errors.ts";
+import { createLimiter, defaultLimits, type RateLimits } from "./limits.ts";
 import type { MirrorOptions } from "./mirror/kit.ts";
 import { mirrorRoutes } from "./mirror/routes.ts";
 import { createMirrors } from "./mirror/service.ts";
 import { blobRoutes } from "./oci/blobs.ts";
 import { listingRoutes } from "./oci/listings.ts";
-import { manifestRoutes } from "./oci/manifests.ts";
+import { createManifests, manifestRoutes } from "./oci/manifests.ts";
 import { tokenRoutes } from "./oci/token.ts";
 import { uploadRoutes } from "./oci/upload-routes.ts";
 import { createUploads } from "./oci/uploads.ts";
@@ -35,12 +37,13 @@ import { sendPage } from "./pages/send.ts";
 import { refusalPage } from "./pages/signin.ts";
 import type { OperatorPolicy } from "./publish/policies.ts";
 import { createPublisher } from "./publish/publish.ts";
+import { noteRefusal, refusalAnswer } from "./refusals.ts";
 import { reviewRoutes } from "./review/routes.ts";
 import { sessionRoutes } from "./sessions/routes.ts";
 import { recognise } from "./sessions/sessions.ts";
 import { type BodyFloor, defaultBodyFloor, watchBodies } from "./slow-bodies.ts";
 import { type DataOptions, openBlobs, openRecords } from "./store/open.ts";
-import { openTransfers, type TransfersChoice } from "./transfers.ts";
+import { openTransfers, type Transfers } from "./transfers.ts";
 
 export interface RegistryOptions extends DataOptions {
   /** Public origin, e.g. `https://kernels.example.org`; needed behind a proxy or on a wildcard address. Else the address it listens on. */
@@ -70,8 +73,8 @@ export interface RegistryOptions extends DataOptions {
   /** Collect garbage this often (default: only when told to). */
   readonly gcEverySeconds?: number;
   readonly gcGraceSeconds?: number;
-  /** How bytes move between clients and files (default: auto, native where it can be had). */
-  readonly transfers?: TransfersChoice;
+  /** How bytes move between clients and files (default: KERNLOCK_TRANSFERS, else native where it can be had). */
+  readonly transfers?: Transfers["kind"];
   /** How patient mirrors are, and how much they take. */
   readonly mirrors?: MirrorOptions;
 }
@@ -105,6 +108,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   const metrics = createMetrics();
   const issuers = createIssuers(now);
   const limiter = createLimiter({ ...defaultLimits, ...options.limits });
+  const gate = createGate(records, limiter, now);
   let stopping = false;
   let origin = options.origin?.replace(/\/+$/, "") ?? "http://127.0.0.1";
   const context: Context = {
@@ -118,12 +122,17 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     origin: () => origin,
   };
 
+  let requests = 0;
+  const nextId = () => `req-${(++requests).toString(36)}`;
+  const logged = options.log !== undefined && options.log !== false;
   const app = fastify({
-    logger: options.log ? { level: options.log, serializers: { req: loggedRequest } } : false,
+    genReqId: nextId,
+    logger: logged ? { level: options.log, serializers: { req: loggedRequest } } : false,
     exposeHeadRoutes: false,
     forceCloseConnections: "idle",
     trustProxy: options.trustedProxies === undefined ? false : [...options.trustedProxies],
-    http: { headersTimeout: 10_000 },
+    // A request without a body has no stream to be looked after.
+    http: { headersTimeout: 10_000, optimizeEmptyRequests: true },
     // A connection on which nothing moves; a long upload that moves may take its time.
     connectionTimeout: 120_000,
     routerOptions: { maxParamLength: 256 },
@@ -155,7 +164,7 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   });
   app.addHook("onRequest", async (request, reply) => {
     bodies.watch(request, reply);
-    reply.headers({ "x-content-type-options": "nosniff", "docker-distribution-api-version": "registry/2.0" });
+    reply.headers(standingHeaders);
     request.principal = anonymous;
     if (stopping) reply.header("connection", "close");
     refuseCrossSite(request);
@@ -163,15 +172,8 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     if (request.url === "/healthz" || request.url === "/readyz") return;
     // The token route judges credentials by itself.
     if (request.url.startsWith("/token")) return void limiter.take("login", request.ip);
-    limiter.check("login", request.ip);
-    try {
-      request.principal = await principalOf(tokenFromHeader(request.headers.authorization), records, now());
-    } catch (error) {
-      // Guessing tokens is slow.
-      limiter.take("login", request.ip);
-      throw error;
-    }
-    rate(request, reply, limiter);
+    request.principal = await gate.recognise(request);
+    reply.header("ratelimit", gate.take(request, request.principal));
   });
   app.addHook("onResponse", async (request, reply) => {
     metrics.request({
@@ -210,7 +212,8 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   mirrorRoutes(app, context, mirrors);
   blobRoutes(app, context);
   uploadRoutes(app, context, uploads);
-  manifestRoutes(app, context, publisher);
+  const manifests = createManifests(context);
+  manifestRoutes(app, context, publisher, manifests);
   listingRoutes(app, context);
   apiRoutes(app, context);
   reviewRoutes(app, context, publisher);
@@ -225,6 +228,12 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     adminRoutes(pages, context, publisher);
     advisoryRoutes(pages, context);
     sessionRoutes(pages, context, issuers, options.signIn);
+  });
+  answerDirectly(app, {
+    ...{ context, gate, mirrors, manifests },
+    proxied: options.trustedProxies !== undefined,
+    log: () => (logged ? app.log.child({ reqId: nextId() }) : app.log),
+    stopping: () => stopping,
   });
   const chores = startChores({ records, blobs, now, operator }, metrics, app.log, {
     feedsEverySeconds: options.feedsEverySeconds ?? 300,
@@ -283,58 +292,17 @@ export async function serve(
   return { ...registry, ...listening };
 }
 
-function rate(request: FastifyRequest, reply: FastifyReply, limiter: Limiter): void {
-  const { principal } = request;
-  const caller = principal.kind === "token" ? `token:${principal.id}` : request.ip;
-  const kind = request.method === "GET" || request.method === "HEAD" ? "read" : "write";
-  const { limit, remaining, reset } = limiter.take(kind, caller);
-  // As in the IETF draft "RateLimit header fields".
-  reply.header("ratelimit", `limit=${limit}, remaining=${remaining}, reset=${reset}`);
-}
-
-/** Counts, logs, and sets the headers that a refusal has. */
-function noteRefusal(thrown: unknown, request: FastifyRequest, reply: FastifyReply, context: Context): HttpError {
-  const found = toHttpError(thrown);
-  context.metrics.count("kernlock_refusals_total", { code: found.error.code });
-  if (found.status >= 500) request.log.error({ err: found.error.cause ?? found.error }, found.error.message);
-  else request.log.info({ code: found.error.code }, found.error.message);
-  const { retry_after: wait } = (found.error.details ?? {}) as { retry_after?: number };
-  if (wait !== undefined || found.status === 503) reply.header("retry-after", wait ?? 5);
-  // Whatever of a refused body is still coming, nobody will read it.
-  if (found.status === 413) reply.header("connection", "close");
-  reply.code(found.status).removeHeader("content-length");
-  return found;
-}
-
 function refuse(thrown: unknown, request: FastifyRequest, reply: FastifyReply, context: Context): FastifyReply {
-  const found = noteRefusal(thrown, request, reply, context);
-  if (found.status === 401) reply.header("www-authenticate", challenge(request, context.origin()));
-  return reply.header("content-type", "application/json").send(Buffer.from(envelope(found)));
+  const { status, headers, body } = refusalAnswer(thrown, request, request.log, context);
+  return reply.code(status).removeHeader("content-length").headers(headers).send(body);
 }
 
 /** The same for people. */
 function refusePage(thrown: unknown, request: FastifyRequest, reply: FastifyReply, context: Context): FastifyReply {
-  const { status, error } = noteRefusal(thrown, request, reply, context);
+  const { status, headers, error } = noteRefusal(thrown, request.log, context);
+  reply.code(status).removeHeader("content-length").headers(headers);
   const head = { title: "Refused · Kernlock", description: error.message, secret: true };
   return sendPage(context, request, reply, status, head, refusalPage(error));
-}
-
-function challenge(request: FastifyRequest, origin: string): string {
-  const repository = /^\/v2\/([a-z0-9._-]+\/[a-z0-9._-]+)\//.exec(request.url)?.[1];
-  const actions = request.method === "GET" || request.method === "HEAD" ? "pull" : "pull,push";
-  const scope = repository === undefined ? "" : `,scope="repository:${repository}:${actions}"`;
-  return `Bearer realm="${origin}/token",service="kernlock"${scope}`;
-}
-
-/** A browser sends a reader's credentials along; another site must not write with them. */
-function refuseCrossSite(request: FastifyRequest): void {
-  const site = request.headers["sec-fetch-site"];
-  if (request.method === "GET" || request.method === "HEAD" || site === undefined) return;
-  if (site !== "same-origin" && site !== "none") {
-    throw new KernlockError("KL_REGISTRY_CROSS_SITE", "A page of another site asked to write.", {
-      remedy: "Push with a client, not from a web page.",
-    });
-  }
 }
 
 function brokenRequest(cause: Error): KernlockError {
@@ -352,6 +320,6 @@ function brokenRequest(cause: Error): KernlockError {
 }
 
 /** Method and path; never headers, and never a query's values, which may be credentials. */
-function loggedRequest(request: FastifyRequest): Record<string, unknown> {
+function loggedRequest(request: Asked): Record<string, unknown> {
   return { method: request.method, path: request.url.split("?", 1)[0], remote: request.ip };
 }

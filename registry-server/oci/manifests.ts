@@ -1,71 +1,110 @@
 /** OCI manifests. In a namespace of kernels a tag is a version, and putting it is publishing; elsewhere tags move. */
+import type { IncomingHttpHeaders } from "node:http";
 import { fail, isVersion } from "@kernlock/kernels/format";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { may, requireAction, requireRead, seesUnpublished } from "../access.ts";
+import { may, type Principal, requireAction, requireRead, seesUnpublished } from "../access.ts";
 import type { Namespace } from "../admin.ts";
 import type { Context } from "../context.ts";
 import type { Publisher } from "../publish/publish.ts";
 import { storeManifest } from "../publish/store-manifest.ts";
 import { findVersion } from "../review/states.ts";
-import { algorithmOf, type ContentDigest, contentDigest, isContentDigest } from "../store/digests.ts";
+import { algorithmOf, contentDigest, isContentDigest } from "../store/digests.ts";
 import type { ManifestRow } from "../store/records.ts";
 import { createGate, createTurns } from "../store/turns.ts";
 import { requireDeletion } from "./blobs.ts";
 import { digestParameter, isUnchanged, quarantined, repositoryOf } from "./names.ts";
 
-interface Params {
+export interface ManifestParams {
   readonly namespace: string;
   readonly name: string;
   readonly reference: string;
 }
 
+export const manifestRoute = "/v2/:namespace/:name/manifests/:reference";
 const maxManifestBytes = 4 << 20;
 const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 const maxTagsAtOnce = 50;
 const maxJudgedAtOnce = 8;
 
-export function manifestRoutes(app: FastifyInstance, context: Context, publisher: Publisher): void {
+export interface ManifestAnswer {
+  /** 304: the client has it already. */
+  readonly status: 200 | 304;
+  /** `content-length` comes with the bytes. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly bytes?: Buffer;
+}
+
+export interface Manifests {
+  /** What GET and HEAD are told. Throws what is to be refused. */
+  answer(params: ManifestParams, asked: Asking): Promise<ManifestAnswer>;
+}
+
+interface Asking {
+  readonly principal: Principal;
+  readonly headers: IncomingHttpHeaders;
+}
+
+export function createManifests({ records }: Context): Manifests {
+  async function resolve(principal: Principal, owner: Namespace, repository: string, tag: string) {
+    if (owner.kind === "artifacts") return records.tag(repository, tag);
+    const version = await findVersion(records, principal, repository, tag);
+    if (version?.withheld === true) quarantined(`${repository} ${tag}`);
+    return version?.found.digest;
+  }
+  return {
+    async answer(params, { principal, headers }) {
+      const { repository, namespace } = repositoryOf(params);
+      const owner = requireRead(principal, await records.namespace(namespace));
+      const { reference } = params;
+      const byDigest = isContentDigest(reference);
+      const digest = byDigest ? reference : await resolve(principal, owner, repository, reference);
+      const row = digest === undefined ? undefined : await records.manifest(repository, digest);
+      if (row?.visible === -1) quarantined(`${repository} ${reference}`);
+      // Some clients send what they have only after a 401; they shall find what they pushed.
+      if (row?.visible === 0 && principal.kind === "anonymous") requireAction(principal, "publish", repository);
+      if (row === undefined || (row.visible === 0 && !seesUnpublished(principal, repository))) {
+        return manifestUnknown(repository, reference);
+      }
+      const etag = `"${row.digest}"`;
+      const unchanged = isUnchanged(headers["if-none-match"], etag);
+      const fixed = byDigest && owner.deletion === "never";
+      const about = {
+        "content-type": row.mediaType,
+        "docker-content-digest": row.digest,
+        etag,
+        "cache-control": fixed ? `${owner.visibility}, max-age=31536000, immutable` : `${owner.visibility}, max-age=0`,
+      };
+      return unchanged ? { status: 304, headers: about } : { status: 200, headers: about, bytes: row.bytes };
+    },
+  };
+}
+
+export function manifestRoutes(
+  app: FastifyInstance,
+  context: Context,
+  publisher: Publisher,
+  manifests: Manifests,
+): void {
   const { records } = context;
   // Evidence that arrives while a version is judged waits for its end. Versions are judged side by side.
   const turns = createTurns();
   // Each holds its package in memory.
   const judging = createGate(maxJudgedAtOnce);
 
-  app.route<{ Params: Params }>({
+  app.route<{ Params: ManifestParams }>({
     method: ["GET", "HEAD"],
-    url: "/v2/:namespace/:name/manifests/:reference",
+    url: manifestRoute,
     async handler(request, reply) {
-      const { repository, namespace } = repositoryOf(request.params);
-      const owner = requireRead(request.principal, await records.namespace(namespace));
-      const { reference } = request.params;
-      const byDigest = isContentDigest(reference);
-      const digest = byDigest ? reference : await resolve(request, owner, repository, reference);
-      const row = digest === undefined ? undefined : await records.manifest(repository, digest);
-      if (row?.visible === -1) quarantined(`${repository} ${reference}`);
-      // Some clients send what they have only after a 401; they shall find what they pushed.
-      if (row?.visible === 0 && request.principal.kind === "anonymous") {
-        requireAction(request.principal, "publish", repository);
-      }
-      if (row === undefined || (row.visible === 0 && !seesUnpublished(request.principal, repository))) {
-        return manifestUnknown(repository, reference);
-      }
-      const fixed = byDigest && owner.deletion === "never";
-      reply.headers({
-        "content-type": row.mediaType,
-        "content-length": row.bytes.byteLength,
-        "docker-content-digest": row.digest,
-        etag: `"${row.digest}"`,
-        "cache-control": fixed ? `${owner.visibility}, max-age=31536000, immutable` : `${owner.visibility}, max-age=0`,
-      });
-      if (isUnchanged(request.headers["if-none-match"], `"${row.digest}"`)) {
-        return reply.code(304).removeHeader("content-length").send();
-      }
-      return request.method === "HEAD" ? reply.send() : reply.send(row.bytes);
+      const { status, headers, bytes } = await manifests.answer(request.params, request);
+      reply.code(status).headers(headers);
+      if (bytes === undefined) return reply.send();
+      reply.header("content-length", bytes.byteLength);
+      return request.method === "HEAD" ? reply.send() : reply.send(bytes);
     },
   });
 
-  app.put<{ Params: Params; Querystring: { tag?: string | string[] } }>(
-    "/v2/:namespace/:name/manifests/:reference",
+  app.put<{ Params: ManifestParams; Querystring: { tag?: string | string[] } }>(
+    manifestRoute,
     async (request, reply) => {
       const { repository, namespace } = repositoryOf(request.params);
       const { tokenId, actor } = requireAction(request.principal, "attest", repository);
@@ -120,7 +159,7 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
     },
   );
 
-  app.delete<{ Params: Params }>("/v2/:namespace/:name/manifests/:reference", async (request, reply) => {
+  app.delete<{ Params: ManifestParams }>(manifestRoute, async (request, reply) => {
     const { repository, namespace } = repositoryOf(request.params);
     const { actor } = requireAction(request.principal, "publish", repository);
     requireDeletion(await records.namespace(namespace));
@@ -155,18 +194,6 @@ export function manifestRoutes(app: FastifyInstance, context: Context, publisher
         remedy: "Create it with `kernlock registry namespace`.",
       })
     );
-  }
-
-  async function resolve(
-    { principal }: FastifyRequest,
-    owner: Namespace,
-    repository: string,
-    tag: string,
-  ): Promise<ContentDigest | undefined> {
-    if (owner.kind === "artifacts") return records.tag(repository, tag);
-    const version = await findVersion(records, principal, repository, tag);
-    if (version?.withheld === true) quarantined(`${repository} ${tag}`);
-    return version?.found.digest;
   }
 
   async function putTag(

@@ -96,7 +96,8 @@ const mostOfOneRow = 64 << 10;
 function remembering(reader: Database.Database) {
   const version = reader.prepare<unknown[]>("pragma data_version").pluck();
   const statement = statementsOf(reader);
-  const known = new Map<string, unknown>();
+  // By the question's text, which is the same string each time, and then by its values.
+  const known = new Map<string, Map<string, unknown>>();
   let bytes = 0;
   let seen: unknown;
   let fresh = false;
@@ -116,15 +117,16 @@ function remembering(reader: Database.Database) {
   return {
     one: async <T>(text: string, ...values: readonly Value[]): Promise<T | undefined> => {
       if (!fresh) check();
-      const key = keyOf(text, values);
-      const found = known.get(key);
-      if (found !== undefined || known.has(key)) return found as T | undefined;
+      const key = keyOf(values);
+      const answers = known.get(text);
+      const found = answers?.get(key);
+      if (found !== undefined || answers?.has(key)) return found as T | undefined;
       const row = Object.freeze(statement(text).get(...values));
       const size = 200 + key.length + sizeOf(row);
       if (size > mostOfOneRow) return row as T | undefined;
       if (bytes + size > mostRememberedBytes) forget();
       bytes += size;
-      known.set(key, row);
+      known.set(text, (known.get(text) ?? new Map()).set(key, row));
       return row as T | undefined;
     },
     /** This process has committed something. */
@@ -135,8 +137,8 @@ function remembering(reader: Database.Database) {
 }
 
 /** Lengths stand before values, so that no two questions have the same key whatever they hold. */
-function keyOf(text: string, values: readonly Value[]): string {
-  let key = text;
+function keyOf(values: readonly Value[]): string {
+  let key = "";
   for (const value of values) {
     const part = Buffer.isBuffer(value) ? value.toString("latin1") : String(value);
     key += `\n${value === null ? "null" : typeof value} ${part.length} ${part}`;

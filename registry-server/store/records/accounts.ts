@@ -6,6 +6,9 @@ import { type AuditEntry, appendAudit } from "./audit.ts";
 const namespaceColumns = `name, visibility, policy, kind, deletion, review, created_at as "createdAt"`;
 const tokenColumns = `id, namespace, package, role, label, identity, created_at as "createdAt", expires_at as "expiresAt"`;
 const publisherColumns = `id, namespace, package, kind, issuer, claims, label, created_at as "createdAt"`;
+// What every request asks: one string each, so that nothing is spelled anew.
+const oneNamespace = `select ${namespaceColumns} from namespace where name = ?`;
+const tokenByHash = `select ${tokenColumns} from token where hash = ?`;
 
 type PublisherRow = Omit<TrustedPublisher, "claims"> & { readonly claims: string };
 
@@ -18,7 +21,7 @@ export function accountRecords(sql: Sql) {
     });
   const publisher = (row: PublisherRow): TrustedPublisher => ({ ...row, claims: JSON.parse(row.claims) });
   return {
-    namespace: (name: string) => sql.one<Namespace>(`select ${namespaceColumns} from namespace where name = ?`, name),
+    namespace: (name: string) => sql.one<Namespace>(oneNamespace, name),
     namespaces: () => sql.all<Namespace>(`select ${namespaceColumns} from namespace order by name`),
     /** False when the name is taken. */
     addNamespace: (row: Namespace, audit: AuditEntry) =>
@@ -63,7 +66,7 @@ export function accountRecords(sql: Sql) {
         row.createdAt,
         row.expiresAt,
       ),
-    tokenByHash: (hash: Buffer) => sql.one<TokenInfo>(`select ${tokenColumns} from token where hash = ?`, hash),
+    tokenByHash: (hash: Buffer) => sql.one<TokenInfo>(tokenByHash, hash),
     tokenById: (id: string) => sql.one<TokenInfo>(`select ${tokenColumns} from token where id = ?`, id),
     tokens: (namespace: string) =>
       sql.all<TokenInfo>(`select ${tokenColumns} from token where namespace = ? order by created_at, id`, namespace),

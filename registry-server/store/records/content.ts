@@ -29,6 +29,7 @@ export interface BlobRow {
 }
 
 const manifestColumns = `repository, digest, media_type as "mediaType", artifact_type as "artifactType", subject, annotations, bytes, visible`;
+const oneManifest = `select ${manifestColumns} from manifest where repository = ? and digest = ?`;
 
 /** A bundle that is put on something; how many of them there may be. */
 export interface Attachment {
@@ -220,12 +221,7 @@ export function contentRecords(sql: Sql) {
         await appendAudit(queries, audit);
         return true;
       }),
-    manifest: (repository: string, digest: string) =>
-      sql.one<ManifestRow>(
-        `select ${manifestColumns} from manifest where repository = ? and digest = ?`,
-        repository,
-        digest,
-      ),
+    manifest: (repository: string, digest: string) => sql.one<ManifestRow>(oneManifest, repository, digest),
     referrers: (repository: string, subject: string) =>
       sql.all<ManifestRow>(
         `select ${manifestColumns} from manifest where repository = ? and subject = ? order by created_at, digest`,
