@@ -43,7 +43,7 @@ import { sessionRoutes } from "./sessions/routes.ts";
 import { recognise } from "./sessions/sessions.ts";
 import { type BodyFloor, defaultBodyFloor, watchBodies } from "./slow-bodies.ts";
 import { type DataOptions, openBlobs, openRecords } from "./store/open.ts";
-import { openTransfers, type Transfers } from "./transfers.ts";
+import { openTransfers, type TransfersChoice } from "./transfers.ts";
 
 export interface RegistryOptions extends DataOptions {
   /** Public origin, e.g. `https://kernels.example.org`; needed behind a proxy or on a wildcard address. Else the address it listens on. */
@@ -73,8 +73,8 @@ export interface RegistryOptions extends DataOptions {
   /** Collect garbage this often (default: only when told to). */
   readonly gcEverySeconds?: number;
   readonly gcGraceSeconds?: number;
-  /** How bytes move between clients and files (default: KERNLOCK_TRANSFERS, else native where it can be had). */
-  readonly transfers?: Transfers["kind"];
+  /** How bytes move between clients and files (default: auto, native where it can be had). */
+  readonly transfers?: TransfersChoice;
   /** How patient mirrors are, and how much they take. */
   readonly mirrors?: MirrorOptions;
 }
