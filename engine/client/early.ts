@@ -5,6 +5,7 @@
  */
 import type { MachineFacts, Plan, PlanRequest } from "@kernlock/policies/compatibility";
 import type { Effort } from "../confine/types.ts";
+import { addonPath } from "../native/addon.ts";
 import { findDriver } from "../native/driver.ts";
 import { type Host, type HostEvents, type HostOptions, startHost } from "./host.ts";
 
@@ -73,6 +74,12 @@ export function startEarlyHost(asked: PlanRequest["device"]): EarlyHost {
     prepare(machine) {
       const ordinal = Number(/^cuda:(\d+)$/.exec(asked)?.[1] ?? 0);
       if (!cuda || machine.cuda?.devices[ordinal] === undefined) return;
+      try {
+        // The host has neither a compiler nor the means to start one.
+        addonPath();
+      } catch {
+        return;
+      }
       prepared = `cuda:${ordinal}`;
       untaken?.host.send({ type: "prepare", device: prepared });
     },
