@@ -15,6 +15,7 @@ const kernel = (change: object) => image(craftCubin({ kernels: [{ ...addKernel, 
 const carrying = (bytes: Uint8Array) =>
   library(`${harmless}
 extern "C" __attribute__((used, aligned(64))) const unsigned char image[] = {${[...bytes].join(",")}};`);
+const text = (target: string) => Buffer.from(`.version 8.0\n.target ${target}\n\0`);
 const differs = "KL_IMAGE_LAUNCH";
 
 const rows: Row[] = [
@@ -37,6 +38,24 @@ const rows: Row[] = [
     "declared PTX that is not there",
     { publish: "KL_IMAGE_PTX", load: "KL_VERDICT_PTX" },
     launch((_, v) => (v.backend.ptx = ["sm_90a"])),
+  ],
+  [
+    107,
+    "PTX for another target than it says",
+    { publish: "KL_IMAGE_PTX", load: "KL_VERDICT_PTX" },
+    image(
+      craftFatbin([{ payload: good }, { kind: 1, payload: text("sm_90a") }]),
+      (_, v) => (v.backend.ptx = ["sm_80"]),
+    ),
+  ],
+  [
+    107,
+    "PTX in an image, with which no launch can be compared",
+    { publish: "KL_IMAGE_PTX", load: "KL_VERDICT_PTX" },
+    image(
+      craftFatbin([{ payload: good }, { kind: 1, payload: text("sm_90a") }]),
+      (_, v) => (v.backend.ptx = ["sm_90a"]),
+    ),
   ],
   [
     107,
