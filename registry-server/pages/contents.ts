@@ -107,8 +107,11 @@ function needs(v: VariantDocument): string {
   switch (v.backend.kind) {
     case "cpu":
       return `Needs a CPU of level ${v.backend.level} and ${libc}`;
-    case "cuda":
-      return `Needs ${v.backend.architectures.join(" or ")}, a driver for CUDA ${v.backend.driver} and ${libc}`;
+    case "cuda": {
+      const { architectures, ptx } = v.backend;
+      const compiled = ptx.map((target) => `a GPU for PTX of ${target}`);
+      return `Needs ${(architectures.length > 0 ? architectures : compiled).join(" or ")}, a driver for CUDA ${v.backend.driver} and ${libc}`;
+    }
   }
 }
 
