@@ -46,6 +46,9 @@ const program = new Command("kernlock")
   .showHelpAfterError(false);
 
 const wanted = process.argv[2] ?? "";
+const runsModel = wanted === "generate" || wanted === "chat" || (wanted === "bench" && process.argv[3] === "start");
+const early = runsModel ? await import("./early.ts") : undefined;
+early?.beginEarly(process.argv.slice(2));
 /** Usage in general needs all of them, the version none. */
 const names: readonly string[] = Object.hasOwn(commands, wanted)
   ? [wanted]
@@ -78,6 +81,8 @@ try {
       );
     process.exitCode = exit.usage;
   }
+} finally {
+  await early?.endEarly();
 }
 
 function* allCommands(root: Command): Generator<Command> {

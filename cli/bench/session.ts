@@ -1,10 +1,11 @@
 /** Engines for benchmarks: kernels are verified and sealed once, and one engine is started after another. */
-import { type EarlyHost, type Engine, type EngineOptions, readMachineFacts, startEngine } from "@kernlock/engine";
+import { type Engine, type EngineOptions, readMachineFacts, startEngine } from "@kernlock/engine";
 import { type Model, modelFacts } from "@kernlock/engine/model";
 import { appendAudit, type SealedKernel } from "@kernlock/loader";
 import type { KernelFacts, MachineFacts, PlanRequest } from "@kernlock/policies/compatibility";
 import { plan } from "@kernlock/policies/compatibility";
 import { auditLogPath } from "../audit.ts";
+import type { Early } from "../early.ts";
 import { readLocked, sealLocked } from "../locked.ts";
 import type { Output } from "../output.ts";
 import { type PlanFlags, planRequest } from "../plan-flags.ts";
@@ -24,16 +25,15 @@ export interface Session extends Disposable {
   ): Promise<Engine>;
 }
 
-/** `mark` hears when a part is done; `early` is told what the machine is, and taken by the first engine. */
+/** `mark` hears when a part is done; the first engine takes the host that was started early. */
 export async function openSession(
   flags: ProjectOptions & PlanFlags,
   output: Output,
   mark: (part: string) => void = () => {},
-  early?: EarlyHost,
+  early?: Early,
 ): Promise<Session> {
-  const machine = readMachineFacts();
-  early?.prepare(machine);
-  mark("look at the machine");
+  const machine = early?.machine ?? readMachineFacts();
+  if (early === undefined) mark("look at the machine");
   const locked = await readLocked(findProject(flags));
   mark("read lock and policy");
   const { facts } = locked;
@@ -52,7 +52,7 @@ export async function openSession(
       return startEngine({
         ...{ kernels, locked: facts, machine, model, request },
         ...options,
-        ...(early === undefined ? {} : { early }),
+        ...(early === undefined ? {} : { early: early.host }),
         onPlan: (made) =>
           void appendAudit(auditLogPath(), { event: "plan", time: new Date().toISOString(), plan: made }),
         onProgress: (done, total) =>

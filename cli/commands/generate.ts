@@ -1,13 +1,5 @@
 import { readFileSync } from "node:fs";
-import {
-  type BatchItem,
-  type Engine,
-  type GenerateRequest,
-  type GenerateResult,
-  readMachineFacts,
-  startEarlyHost,
-  startEngine,
-} from "@kernlock/engine";
+import { type BatchItem, type Engine, type GenerateRequest, type GenerateResult, startEngine } from "@kernlock/engine";
 import { modelFacts, openModel } from "@kernlock/engine/model";
 import { fail, KernlockError } from "@kernlock/kernels/format";
 import { appendAudit } from "@kernlock/loader";
@@ -15,6 +7,7 @@ import { plan } from "@kernlock/policies/compatibility";
 import { type Command, Option } from "commander";
 import { auditLogPath } from "../audit.ts";
 import { command, withProject } from "../command.ts";
+import { takeEarly } from "../early.ts";
 import { readLocked, sealLocked } from "../locked.ts";
 import { writeLogits } from "../logits.ts";
 import { checkPinned } from "../model-pin.ts";
@@ -90,9 +83,8 @@ export async function withEngine<T>(
   use: (engine: Engine) => Promise<T>,
 ): Promise<T> {
   const project = findProject(options);
-  await using early = startEarlyHost(parseDevice(options.device ?? "auto"));
-  const machine = readMachineFacts();
-  early.prepare(machine);
+  await using early = await takeEarly(parseDevice(options.device ?? "auto"));
+  const { machine } = early;
   using model = asDisposable(openModel(options.model));
   const locked = await readLocked(project);
   checkPinned(locked.lock, model, output);
@@ -109,7 +101,7 @@ export async function withEngine<T>(
     model,
     request,
     careful: options.careful === true,
-    early,
+    early: early.host,
     onPlan: (made) => {
       appendAudit(auditLogPath(), { event: "plan", time: new Date().toISOString(), plan: made });
       output.note(planSummary(made));

@@ -9,9 +9,14 @@ import { addonPath } from "../native/addon.ts";
 import { findDriver } from "../native/driver.ts";
 import { type Host, type HostEvents, type HostOptions, startHost } from "./host.ts";
 
+export { readMachineFacts } from "./machine.ts";
+export type { Timeline } from "./protocol.ts";
+
 /** A host whose messages go to whoever takes it. */
 export interface UntakenHost {
   readonly host: Host;
+  /** Resolves once it has prepared what it was told to, or has ended. */
+  readonly settled: Promise<void>;
   /** Told at once where the host has ended already. */
   take(events: HostEvents): Host;
 }
@@ -19,11 +24,14 @@ export interface UntakenHost {
 export function startUntaken(options: HostOptions): UntakenHost {
   let taker: HostEvents | null = null;
   let missed: Parameters<HostEvents["onEnd"]>[0] | null = null;
+  const settled = Promise.withResolvers<void>();
   const host = startHost(
     {
       onMessage: (message, tail) => taker?.onMessage(message, tail),
+      onPrepared: () => settled.resolve(),
       onEnd(reason) {
         missed = reason;
+        settled.resolve();
         taker?.onEnd(reason);
       },
     },
@@ -31,6 +39,7 @@ export function startUntaken(options: HostOptions): UntakenHost {
   );
   return {
     host,
+    settled: settled.promise,
     take(events) {
       taker = events;
       if (missed !== null) events.onEnd(missed);
@@ -90,6 +99,8 @@ export function startEarlyHost(asked: PlanRequest["device"]): EarlyHost {
       if (!fits) await end();
       const taken = untaken;
       untaken = null;
+      // Were it written to while it fails, what it said of that could be lost.
+      if (prepared !== null) await taken?.settled;
       return taken;
     },
     [Symbol.asyncDispose]: end,

@@ -44,7 +44,9 @@ export interface Host {
 }
 
 export interface HostEvents {
-  onMessage(message: Exclude<HostMessage, { type: "confined" }>, tail: Uint8Array): void;
+  onMessage(message: Exclude<HostMessage, { type: "confined" | "prepared" }>, tail: Uint8Array): void;
+  /** The host has done what `prepare` asks for. */
+  onPrepared?(): void;
   /** Once, when nothing more will come. */
   onEnd(reason: KernlockError): void;
 }
@@ -127,6 +129,7 @@ export function startHost(events: HostEvents, options: HostOptions = {}): Host {
     heard = true;
     const message = parseFromHost(json);
     if (message.type === "failed" && message.id === null) reason ??= fromWireError(message.error);
+    else if (message.type === "prepared") events.onPrepared?.();
     else if (message.type === "confined") confinement = witnessed(child.pid!, effort);
     else if (message.type === "ready" && confinement === null && options.start === undefined) kill(notConfined({}));
     // Of a call that was refused before this was said, the alarm is heard by then.

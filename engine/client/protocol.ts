@@ -229,6 +229,8 @@ const fromHost = z.discriminatedUnion("type", [
     error: z.number().nullable(),
     text: z.string(),
   }),
+  /** The GPU that was named is open. */
+  z.strictObject({ type: z.literal("prepared") }),
   /** It has confined itself, and loads kernels next. */
   z.strictObject({ type: z.literal("confined") }),
   z.strictObject({

@@ -13,7 +13,7 @@ import {
 } from "../client/protocol.ts";
 import { confineHost } from "../confine/self.ts";
 import { type Model, modelFacts, modelFromDescription, type RawRenderer } from "../model/index.ts";
-import { type Device, findDriver, hashDriver, openDevice } from "../native/index.ts";
+import { type Device, findDriver, hashDriver, openDevice, type UploadTimes } from "../native/index.ts";
 import { allocateBuffers } from "./buffers.ts";
 import { loadOps } from "./kernels.ts";
 import type { Prepared, Stopwatch } from "./prepared.ts";
@@ -70,14 +70,23 @@ export async function startHostEngine(
   if (confineHost(process.argv.slice(2))) void send({ type: "confined" });
   const ops = loadOps(kernels, device);
   mark("kernels");
-  const onProgress = (done: number, total: number): void => void send({ type: "progress", done, total });
+  let told = -1;
+  const onProgress = (done: number, total: number): void => {
+    const percent = total === 0 ? 100 : Math.floor((100 * done) / total);
+    if (percent > told) void send({ type: "progress", done, total });
+    told = percent;
+  };
+  const onTimes = ({ files, device }: UploadTimes): void => {
+    timeline.note("(in the weights: waited for the files)", files);
+    timeline.note("(in the weights: waited for the device)", device);
+  };
   // Staging memory is taken before the reservation, which holds what stays.
   const placing = openPlacing({ model, plan, device, ops, loading, pinned: prepared?.pinned });
   if (prepared === null) mark("staging memory");
   if (loading.reserve) device.reserve(plan.memory.total + roundingRoom(model));
   mark("reservation");
   const [weights, language, opened] = await Promise.all([
-    loadWeights({ model, plan, device, ops, placing, onProgress }),
+    loadWeights({ model, plan, device, ops, placing, onProgress, onTimes }),
     timeline.beside("tokenizer", openLanguage(model, templates)),
     timeline.beside("driver's digest", driver),
   ]);

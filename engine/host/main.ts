@@ -48,6 +48,7 @@ function receive(message: ToHost): void {
     case "prepare":
       timeline.mark("waited for the device's number");
       prepared = prepare(message.device, timeline);
+      void send({ type: "prepared" });
       return;
     case "start":
       timeline.mark("waited for the plan");

@@ -12,6 +12,7 @@ import {
   type Memory,
   type Source,
   type UploadOptions,
+  type UploadTimes,
 } from "../native/index.ts";
 import { type LoadedOp, launch } from "./kernels.ts";
 
@@ -33,8 +34,8 @@ export interface Placing {
   /** Device memory for a result. */
   allocate(bytes: number): bigint;
   convert(job: RowJob): void;
-  /** Does what was asked for. @throws KL_MODEL_SCALE, KL_MODEL_TRUNCATED, KL_OP_FAILED, KL_DEVICE_FAULT */
-  finish(onProgress: (done: number, total: number) => void): Promise<void>;
+  /** Does what was asked for, and says what of it was waiting; null where nothing was copied. @throws KL_MODEL_SCALE, KL_MODEL_TRUNCATED, KL_OP_FAILED, KL_DEVICE_FAULT */
+  finish(onProgress: (done: number, total: number) => void): Promise<UploadTimes | null>;
 }
 
 export interface PlacingOptions {
@@ -80,6 +81,7 @@ export function placeMapped({ model, device, refuse, onRefused }: PlacingOptions
         done += resultBytes(rows);
         onProgress(done, total);
       }
+      return null;
     },
   };
 }
@@ -123,11 +125,11 @@ export function placeUploaded(options: PlacingOptions & { readonly ring: UploadO
     },
     async finish(onProgress) {
       try {
-        await upload.run((done) => onProgress(done, total));
+        return await upload.run((done) => onProgress(done, total));
       } catch (error) {
         if (!(error instanceof ByteRefused)) throw error;
         const start = model.tensors.get(error.source.name)!.offset;
-        onRefused(error.source.name, error.source.offset - start + error.index, error.byte);
+        return onRefused(error.source.name, error.source.offset - start + error.index, error.byte);
       }
     },
   };

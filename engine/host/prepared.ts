@@ -20,7 +20,7 @@ export interface Prepared {
 export function prepare(device: `cuda:${number}`, timeline: Stopwatch): Prepared {
   const opened = openPlanned({ device, workers: 1 }, false);
   timeline.mark("driver and context");
-  const pinned = opened.device.allocateHost(ring.slots * ring.slotBytes);
+  const pinned = opened.device.allocateHost(ring.slots * ring.slotBytes, false);
   timeline.mark("staging memory");
   return { ...opened, pinned };
 }
@@ -29,6 +29,8 @@ export interface Stopwatch {
   readonly parts: Timeline;
   /** What was done since the last mark. */
   mark(name: string): void;
+  /** So many milliseconds of what is being done. */
+  note(name: string, ms: number): void;
   /** What is done beside the rest. */
   beside<T>(name: string, work: Promise<T>): Promise<T>;
 }
@@ -46,6 +48,7 @@ export function startStopwatch(): Stopwatch {
       add(name, since, now);
       since = now;
     },
+    note: (name, ms) => add(name, since, since + ms),
     async beside(name, work) {
       const begin = performance.now();
       const result = await work;

@@ -7,7 +7,7 @@ import { fail } from "@kernlock/kernels/format";
 import { type Conversion, type Plan, scaleRow } from "@kernlock/policies/compatibility";
 import type { Loading as LoadingOptions, Ring } from "../client/protocol.ts";
 import { type Model, type ModelConfig, ropeTable } from "../model/index.ts";
-import { type Device, type Memory, writeMemory } from "../native/index.ts";
+import { type Device, type Memory, type UploadTimes, writeMemory } from "../native/index.ts";
 import { findOp, type LoadedOps } from "./kernels.ts";
 import { type Placing, placeMapped, placeUploaded } from "./placing.ts";
 
@@ -85,9 +85,13 @@ export function openPlacing({
 
 /** @throws KL_MODEL_SCALE before any kernel uses the scale; KL_MEMORY_*, KL_OP_FAILED */
 export async function loadWeights(
-  loading: Loading & { readonly placing: Placing; readonly onProgress: (done: number, total: number) => void },
+  loading: Loading & {
+    readonly placing: Placing;
+    readonly onProgress: (done: number, total: number) => void;
+    readonly onTimes: (times: UploadTimes) => void;
+  },
 ): Promise<Weights> {
-  const { model, device, placing, onProgress } = loading;
+  const { model, device, placing, onProgress, onTimes } = loading;
   const layers = Array.from({ length: model.config.layers }, (_, layer) => placeLayer(loading, layer));
   const { invFreq, scale } = ropeTable(model.config);
   const table = device.allocate(invFreq.byteLength);
@@ -99,7 +103,8 @@ export async function loadWeights(
     invFreq: table.address,
     ropeScale: scale,
   };
-  await placing.finish(onProgress);
+  const times = await placing.finish(onProgress);
+  if (times !== null) onTimes(times);
   writeMemory(device, table, new Uint8Array(invFreq.buffer));
   return weights;
 }

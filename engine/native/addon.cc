@@ -160,9 +160,10 @@ Napi::Value release(Info info) {
   return info.Env().Undefined();
 }
 
+// (device, bytes, whether zeroed) -> address
 Napi::Value allocate_host(Info info) {
   std::string why;
-  void* at = get<Opened>(info[0]).device.allocate_host(number(info[1]), why);
+  void* at = get<Opened>(info[0]).device.allocate_host(number(info[1]), info[2].ToBoolean(), why);
   if (at == nullptr) return refuse(info.Env(), {"KL_MEMORY_ALLOCATE", why});
   return address(info.Env(), at);
 }
@@ -323,7 +324,7 @@ Napi::Value run_program_sync(Info info) {
   return outcome(info.Env(), get<Opened>(info[0]).device.execute(*get<ProgramRef>(info[1])));
 }
 
-// (device, {jobs, slots, partBytes, readers, overlap}, onBytes) -> promise of undefined or what failed
+// (device, {jobs, slots, partBytes, readers, overlap}, onBytes) -> promise of {files, device} (milliseconds) or of what failed
 Napi::Value run_upload_jobs(Info info) {
   Opened& opened = get<Opened>(info[0]);
   const Napi::Object given = info[1].As<Napi::Object>();
@@ -349,12 +350,17 @@ Napi::Value run_upload_jobs(Info info) {
   auto told = Napi::ThreadSafeFunction::New(info.Env(), info[2].As<Napi::Function>(), "kernlock-upload", 0, 1);
   CudaDevice* device = opened.cuda;
   std::thread([upload, deferred, told, device]() mutable {
-    auto failure = run_upload(*device, *upload, [&told](uint64_t bytes) {
+    UploadTimes times;
+    auto failure = run_upload(*device, *upload, times, [&told](uint64_t bytes) {
       told.NonBlockingCall([bytes](Napi::Env env, Napi::Function call) { call.Call({Napi::Number::New(env, static_cast<double>(bytes))}); });
     });
-    told.NonBlockingCall([deferred, failure = std::move(failure)](Napi::Env env, Napi::Function) {
-      if (!failure) return deferred.Resolve(env.Undefined());
+    told.NonBlockingCall([deferred, times, failure = std::move(failure)](Napi::Env env, Napi::Function) {
       Napi::Object object = Napi::Object::New(env);
+      if (!failure) {
+        object.Set("files", times.files);
+        object.Set("device", times.device);
+        return deferred.Resolve(object);
+      }
       object.Set("code", failure->why.code);
       object.Set("text", failure->why.text);
       object.Set("job", failure->job);

@@ -46,6 +46,11 @@ export interface NativeUpload {
   readonly partBytes: number;
   readonly overlap: boolean;
 }
+/** Milliseconds that copies waited for the files, and that the average reader waited for the device. */
+export interface UploadTimes {
+  readonly files: number;
+  readonly device: number;
+}
 export interface UploadFailure {
   readonly code: string;
   readonly text: string;
@@ -80,7 +85,7 @@ export interface Addon {
   facts(): { level: 1 | 2 | 3 | 4; cores: number };
   allocate(device: DeviceHandle, bytes: number): bigint;
   release(device: DeviceHandle, address: bigint, bytes: number): void;
-  allocateHost(device: DeviceHandle, bytes: number): bigint;
+  allocateHost(device: DeviceHandle, bytes: number, zeroed: boolean): bigint;
   releaseHost(device: DeviceHandle, address: bigint, bytes: number): void;
   mapFile(fd: number, offset: number, size: number): bigint;
   unmapFile(address: bigint, size: number): void;
@@ -102,7 +107,7 @@ export interface Addon {
     device: DeviceHandle,
     upload: NativeUpload,
     onBytes: (done: number) => void,
-  ): Promise<UploadFailure | undefined>;
+  ): Promise<UploadTimes | UploadFailure>;
   timeReadLoop(device: DeviceHandle, address: bigint, bytes: number, repeats: number): number;
   timeProgram(device: DeviceHandle, program: ProgramHandle, runs: number): number[] | StepFailure;
   timeCopy(device: DeviceHandle, bytes: number): number;

@@ -15,7 +15,7 @@ class CpuDevice final : public Device {
   const kl_host& host() const override { return host_; }
   void* allocate(uint64_t bytes, std::string& why) override;
   void release(void* address, uint64_t bytes) override;
-  void* allocate_host(uint64_t bytes, std::string& why) override { return allocate(bytes, why); }
+  void* allocate_host(uint64_t bytes, bool, std::string& why) override { return allocate(bytes, why); }
   void release_host(void* address, uint64_t bytes) override { release(address, bytes); }
   std::optional<OpFailure> execute(const Program& program) override;
   std::optional<OpFailure> time(const Program& program, uint32_t runs, std::vector<double>& milliseconds) override;

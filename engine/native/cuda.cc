@@ -221,14 +221,14 @@ void CudaDevice::release(void* address, uint64_t) {
   single_.erase(found);
 }
 
-void* CudaDevice::allocate_host(uint64_t bytes, std::string& why) {
+void* CudaDevice::allocate_host(uint64_t bytes, bool zeroed, std::string& why) {
   enter();
   void* at = nullptr;
   if (const cuda::Result result = driver_->host_allocate(&at, bytes, cuda::host_portable); result != cuda::success) {
     why = driver_->describe(result);
     return nullptr;
   }
-  std::memset(at, 0, bytes);
+  if (zeroed) std::memset(at, 0, bytes);
   return at;
 }
 

@@ -36,7 +36,7 @@ class CudaDevice final : public Device {
   const kl_host& host() const override { return host_; }
   void* allocate(uint64_t bytes, std::string& why) override;
   void release(void* address, uint64_t bytes) override;
-  void* allocate_host(uint64_t bytes, std::string& why) override;
+  void* allocate_host(uint64_t bytes, bool zeroed, std::string& why) override;
   void release_host(void* address, uint64_t bytes) override;
   std::optional<OpFailure> execute(const Program& program) override;
   bool begin(const Program& program) override;

@@ -70,8 +70,8 @@ class Device {
   // Device memory, zeroed, at least 64-byte aligned; null, with the reason, when there is not so much.
   virtual void* allocate(uint64_t bytes, std::string& why) = 0;
   virtual void release(void* address, uint64_t bytes) = 0;
-  // Memory that the process sees and that the device copies from and to fastest, zeroed.
-  virtual void* allocate_host(uint64_t bytes, std::string& why) = 0;
+  // Memory that the process sees and that the device copies from and to fastest; zeroed, unless all of it is written first.
+  virtual void* allocate_host(uint64_t bytes, bool zeroed, std::string& why) = 0;
   virtual void release_host(void* address, uint64_t bytes) = 0;
   // Runs every step and waits for the last, on the calling thread, one program at a time.
   virtual std::optional<OpFailure> execute(const Program& program) = 0;

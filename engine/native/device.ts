@@ -39,8 +39,11 @@ export interface Device {
   reserve(bytes: number): void;
   /** Zeroed, 64-byte aligned device memory. @throws KL_MEMORY_ALLOCATE */
   allocate(bytes: number): Memory;
-  /** Zeroed memory that JavaScript sees and the device copies from and to fastest. @throws KL_MEMORY_ALLOCATE */
-  allocateHost(bytes: number): Memory;
+  /**
+   * Memory that JavaScript sees and the device copies from and to fastest. Zeroed, unless the caller writes all that is read.
+   * @throws KL_MEMORY_ALLOCATE
+   */
+  allocateHost(bytes: number, zeroed?: boolean): Memory;
   /** Bytes [offset, offset + size) of an open file, read-only, paged in on use. @throws KL_MEMORY_MAP */
   mapFile(fd: number, offset: number, size: number): Memory;
   /** Position of the first `byte` in `length` bytes of this process' memory, -1 when there is none. */
@@ -123,9 +126,9 @@ export function openDevice(options: DeviceOptions): Device {
       const release = () => native.release(handle, address, bytes);
       return options.kind === "cpu" ? memory(address, bytes, release) : deviceMemory(address, bytes, release);
     },
-    allocateHost(bytes) {
+    allocateHost(bytes, zeroed = true) {
       size(bytes, "KL_MEMORY_ALLOCATE");
-      const address = guarded((native) => native.allocateHost(deviceHandle(device), bytes), remedy);
+      const address = guarded((native) => native.allocateHost(deviceHandle(device), bytes, zeroed), remedy);
       return memory(address, bytes, () => native.releaseHost(handle, address, bytes));
     },
     mapFile(fd, offset, bytes) {

@@ -12,4 +12,4 @@ export { type Library, type LibraryOp, type LibraryOrigin, openLibrary } from ".
 export type { Memory } from "./memory.ts";
 export { type Copy, createProgram, type ImageLaunch, type Launch, type Program, run, type Step } from "./program.ts";
 export { readMemory, type Shared, share, writeMemory } from "./shared.ts";
-export { ByteRefused, createUpload, type Source, type Upload, type UploadOptions } from "./upload.ts";
+export { ByteRefused, createUpload, type Source, type Upload, type UploadOptions, type UploadTimes } from "./upload.ts";

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <csignal>
 #include <cstring>
@@ -38,6 +39,16 @@ struct Progress {
   bool stopped = false;
   cuda::Result lost = cuda::success;
   std::optional<UploadFailure> failure;
+  double idle = 0;  // of all readers, milliseconds
+
+  // Returns after how many milliseconds.
+  template <class Condition>
+  double wait(std::unique_lock<std::mutex>& guard, const Condition& condition) {
+    if (stopped || condition()) return 0;
+    const auto begin = std::chrono::steady_clock::now();
+    changed.wait(guard, [&] { return stopped || condition(); });
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  }
 
   void stop(const std::lock_guard<std::mutex>&) {
     stopped = true;
@@ -81,7 +92,7 @@ void read(Progress& progress) {
     const Part& part = progress.parts[i];
     {
       std::unique_lock guard(progress.lock);
-      progress.changed.wait(guard, [&] { return progress.stopped || part.job < progress.freed + progress.window; });
+      progress.idle += progress.wait(guard, [&] { return part.job < progress.freed + progress.window; });
       if (progress.stopped) return;
     }
     std::optional<UploadFailure> failure = read_part(part);
@@ -108,7 +119,7 @@ std::thread start(Work work) {
 
 }  // namespace
 
-std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload, const std::function<void(uint64_t)>& done) {
+std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload, UploadTimes& times, const std::function<void(uint64_t)>& done) {
   const std::lock_guard guard(device.busy());
   const cuda::Driver& driver = device.driver();
   device.enter();
@@ -154,7 +165,7 @@ std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload
       for (uint32_t j = 0; j < jobs; ++j) {
         {
           std::unique_lock guard(progress.lock);
-          progress.changed.wait(guard, [&] { return progress.stopped || progress.issued > j; });
+          progress.wait(guard, [&] { return progress.issued > j; });
           if (progress.stopped) return;
         }
         const cuda::Result result = driver.event_wait(slots[j % slots.size()].free);
@@ -172,7 +183,7 @@ std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload
     Slot& slot = slots[j % slots.size()];
     {
       std::unique_lock guard(progress.lock);
-      progress.changed.wait(guard, [&] { return progress.stopped || progress.left[j] == 0; });
+      times.files += progress.wait(guard, [&] { return progress.left[j] == 0; });
       if (progress.stopped) break;
     }
     const char* at = upload.slots[j % slots.size()];
@@ -205,6 +216,7 @@ std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload
     if (!ok) progress.stop(guard);
   }
   for (std::thread& thread : threads) thread.join();
+  times.device = progress.idle / std::max(1u, upload.readers);
   if (!failure) failure = std::move(progress.failure);
   if (!failure) good(progress.lost, "cuEventSynchronize", 0);
   if (copies != nullptr) {

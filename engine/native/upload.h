@@ -39,8 +39,14 @@ struct UploadFailure {
   OpFailure op{OpFailure::unknown, KL_OK, {}};
 };
 
-// Runs on the calling thread. `done` is called with the bytes that are read so far.
-std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload, const std::function<void(uint64_t)>& done);
+// What bounds an upload, in milliseconds: how long copies waited for bytes of the files, and how long the average reader
+// waited for a slot, that is for the device.
+struct UploadTimes {
+  double files = 0, device = 0;
+};
+
+// Runs on the calling thread. `done` is called with the bytes that are on their way so far.
+std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload, UploadTimes& times, const std::function<void(uint64_t)>& done);
 
 }  // namespace kl
 #endif

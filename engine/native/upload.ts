@@ -3,10 +3,12 @@
  * there, and prepared by ops on the device, all three at once; only the ring is ever held besides the result.
  */
 import { fail } from "@kernlock/kernels/format";
-import { addon } from "./addon.ts";
+import { addon, type UploadTimes } from "./addon.ts";
 import { type Device, deviceHandle } from "./device.ts";
 import type { Memory } from "./memory.ts";
 import { nativeStep, type Step, stepError } from "./program.ts";
+
+export type { UploadTimes } from "./addon.ts";
 
 /** Bytes of an open file. A byte of at least `refuse` is refused; 256: none is. */
 export interface Source {
@@ -38,7 +40,7 @@ export interface Upload {
   /** Brings sources to staging memory on the device and launches what reads them there. */
   stage(sources: readonly Source[], launches: (at: readonly bigint[]) => readonly Step[]): void;
   /** Does it all. `onBytes` hears how many bytes are read. @throws KL_MODEL_TRUNCATED, KL_OP_FAILED, KL_DEVICE_FAULT; ByteRefused */
-  run(onBytes: (done: number) => void): Promise<void>;
+  run(onBytes: (done: number) => void): Promise<UploadTimes>;
 }
 
 /** A byte of a source that `refuse` forbids. */
@@ -72,7 +74,7 @@ export function createUpload(device: Device, options: UploadOptions): Upload {
   const given = options.pinned;
   const enough = given !== undefined && given.size >= slotBytes * slots;
   if (!enough) given?.free();
-  const pinned = enough ? given : device.allocateHost(slotBytes * slots);
+  const pinned = enough ? given : device.allocateHost(slotBytes * slots, false);
   const staging = device.allocate(slotBytes * slots);
   const jobs: Job[] = [];
   /** The job that still has room, and where in its slot the next bytes go. */
@@ -119,16 +121,17 @@ export function createUpload(device: Device, options: UploadOptions): Upload {
         ...{ partBytes, readers, overlap },
       };
       const tell = (done: unknown): void => (typeof done === "number" ? onBytes(done) : undefined);
-      const failure = await addon().runUpload(deviceHandle(device), native, tell);
+      const ended = await addon().runUpload(deviceHandle(device), native, tell);
       pinned.free();
       staging.free();
-      if (failure === undefined) return;
+      if (!("code" in ended)) return ended;
+      const failure = ended;
       const job = jobs[failure.job]!;
       if (failure.code === "KL_OP_FAILED") throw stepError(job.launches, failure.op);
       if (failure.code === "KL_MODEL_SCALE") {
         throw new ByteRefused(job.pieces[failure.piece]!.source, failure.index, failure.byte);
       }
-      fail(failure.code === "KL_MODEL_TRUNCATED" ? "KL_MODEL_TRUNCATED" : "KL_DEVICE_FAULT", failure.text, {
+      return fail(failure.code === "KL_MODEL_TRUNCATED" ? "KL_MODEL_TRUNCATED" : "KL_DEVICE_FAULT", failure.text, {
         remedy: "Load the model again; where it happens again, look at the file and at the driver's log.",
       });
     },

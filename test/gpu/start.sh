@@ -4,11 +4,12 @@
 #
 #   test/gpu/start.sh PORTABLE MODEL RESULTS [RUNS]     # default 3 runs of each, of which the fastest is printed
 #
-# Prints a line for each setting: milliseconds to the token, of these reading weights, opening the GPU, imports.
+# Prints a line for each setting: milliseconds to the token, of these reading weights (of which copies waited for the files,
+# readers for the device), opening the GPU, imports.
 set -u
 here=$1 model=$2 out=$3 runs=${4:-3}
 mkdir -p "$out"
-printf '%-44s %9s %9s %9s %9s\n' setting token weights context imports
+printf "%-36s %9s %9s %9s %9s %9s %9s\n" setting token weights files device context imports
 measure() {
   name=$(echo "$*" | tr -d ' -')
   best=
@@ -21,8 +22,8 @@ measure() {
     const runs = process.argv.slice(2).map((file) => JSON.parse(readFileSync(file)));
     const best = runs.sort((a, b) => a.ms - b.ms)[0];
     const part = (name) => (best.timeline.find((one) => one.name === name)?.ms ?? NaN).toFixed(0).padStart(9);
-    const names = ["host: weights", "host: driver and context", "process and imports"];
-    console.log(process.argv[1].padEnd(44), best.ms.toFixed(0).padStart(9), names.map(part).join(" "));
+    const names = ["host: weights", "host: (in the weights: waited for the files)", "host: (in the weights: waited for the device)", "host: driver and context", "process and imports"];
+    console.log(process.argv[1].padEnd(36), best.ms.toFixed(0).padStart(9), names.map(part).join(" "));
   ' -- "${*:-as it is}" "$out/start-${name:-default}"-*.json
 }
 measure

@@ -1,10 +1,11 @@
-import { type Ring, startEarlyHost, type Timeline } from "@kernlock/engine";
+import type { Ring, Timeline } from "@kernlock/engine";
 import { modelFacts } from "@kernlock/engine/model";
 import { benchModel, type ModelFlags, wholeNumber, withModel } from "../../bench/models.ts";
 import { fixed } from "../../bench/numbers.ts";
 import { greedy, randomPrompt } from "../../bench/runs.ts";
 import { openSession } from "../../bench/session.ts";
 import { command, withProject } from "../../command.ts";
+import { takeEarly } from "../../early.ts";
 import { table } from "../../output.ts";
 import { type PlanFlags, parseDevice, withPlanFlags } from "../../plan-flags.ts";
 import type { ProjectOptions } from "../../project.ts";
@@ -36,9 +37,7 @@ export function benchStartCommand(): ReturnType<typeof command> {
         since = now;
       };
       mark("process and imports");
-      // From here on the host works beside this process.
-      await using early = startEarlyHost(parseDevice(options.device ?? "auto"));
-      mark("begin the host");
+      await using early = await takeEarly(parseDevice(options.device ?? "auto"));
       const model = await benchModel(options, "gpt-oss-20b");
       mark("model's folder");
       try {
@@ -59,7 +58,7 @@ export function benchStartCommand(): ReturnType<typeof command> {
           at: at - performance.timeOrigin,
           ms,
         }));
-        const timeline = [...own, ...hosted].sort((a, b) => a.at - b.at);
+        const timeline = [...own, ...early.timeline, ...hosted].sort((a, b) => a.at - b.at);
         output.result({ schema: "kernlock.bench.start/v1", ms, timeline }, () =>
           table([
             ["part", "begins", "ends", "ms"],
