@@ -9,27 +9,30 @@ import { type Addon, addon, type Hash } from "./native/addon.ts";
 import { nativeTransfers } from "./native/transfers.ts";
 import { pump } from "./oci/pump.ts";
 
-/** Where the rest of a body goes. Its hash is of the same `Transfers`. */
+/** Where a body goes. */
 export interface Target {
   readonly file: FileHandle;
-  readonly position: number;
+  /** Of the same `Transfers`. */
   readonly hash: Hash;
-  /** Called once, with how many bytes are in both file and hash, however it ends. */
+  /** Where its next byte goes. */
+  position(): number;
+  /** Writes and hashes what this process holds of the body already. */
+  keep(held: readonly Uint8Array[]): Promise<void>;
+  /** So many more bytes are in both file and hash. */
   moved(bytes: number): void;
 }
 
-/** The body of a request, of which either the pieces are taken or what `direct` has. */
+/** The body of a request, taken piece by piece or all at once. */
 export interface Body extends AsyncIterable<Uint8Array> {
+  /** Only where bodies can go past this process. */
   readonly direct?: {
     /** Bytes of the whole body. */
     readonly length: number;
-    /** What this process holds of it already; nothing more will come this way. */
-    atHand(): Promise<Uint8Array[]>;
     /**
-     * All that is left, after `atHand`. Rejects with an error of the file, or with ECONNRESET when the body ends early
-     * or `signal` says so; what has arrived by then is kept.
+     * False where the system refuses: what is left has to be taken piece by piece. Rejects with an error of the file,
+     * or with ECONNRESET when the body ends early or `signal` says so; what has arrived by then is kept.
      */
-    rest(target: Target, signal: AbortSignal): Promise<void>;
+    into(target: Target, signal: AbortSignal): Promise<boolean>;
   };
 }
 

@@ -17,7 +17,7 @@ namespace kernlock {
 namespace {
 
 // Fits a core's own cache, beside what hashing needs.
-constexpr uint64_t kPiece = 256 << 10;
+constexpr uint64_t kPiece = 512 << 10;
 // One client's turn.
 constexpr uint64_t kTurn = 2 << 20;
 // The disk begins with what has come while more is coming, so that the sync at the end has little to wait for.
@@ -54,7 +54,9 @@ class Receive final : public Job {
         // and the answer lost with it.
         failed_ = true;
         error_ = error;
+        WakeAt(1);
         Report();
+        continue;
       }
       if (left_ > 0 && left_ < kPiece) WakeAt(left_);
     }

@@ -17,7 +17,7 @@ const keepEveryMs = 10_000;
 /** For so long what a client sends after a refusal is read and dropped, so that it gets to read the answer. */
 const lingerMs = 5000;
 
-const { EINVAL, ENOSYS, EOPNOTSUPP, EPERM } = constants.errno;
+const { ECONNRESET, EINVAL, ENOSYS, EOPNOTSUPP, EPERM } = constants.errno;
 /** The system does not do it for this file, or not at all. */
 const refused = new Set<number>([EINVAL, ENOSYS, EOPNOTSUPP, EPERM]);
 
@@ -39,10 +39,16 @@ export function nativeTransfers(native: Addon): Transfers {
     }
   }, keepEveryMs).unref();
 
-  /** Runs a job until it says its result. A socket that closes, or the signal, ends it early. */
+  /** Runs a job until it says its result; undefined where the system refuses. A socket that closes, or the signal, ends it early. */
   async function run(socket: Socket, start: (done: Done) => Job, began: (job: Job) => void, signal?: AbortSignal) {
     const { promise, resolve } = Promise.withResolvers<{ error: number; moved: number }>();
-    const job = start((error, moved) => resolve({ error, moved }));
+    let job: Job;
+    try {
+      job = start((error, moved) => resolve({ error, moved }));
+    } catch {
+      // No descriptors left, for example.
+      return undefined;
+    }
     const cancel = () => native.cancel(job);
     running.set(job, { socket, progress: 0 });
     socket.once("close", cancel);
@@ -68,16 +74,16 @@ export function nativeTransfers(native: Addon): Transfers {
     if (socket.writableLength > 0) await new Promise<void>((done) => void socket.write("", () => done()));
     const handle = handleOf(socket);
     if (handle === undefined || socket.writableLength > 0) return pump(file, range, to);
-    const { error, moved } = await run(
+    const result = await run(
       socket,
       (done) => native.send(handle.fd, file.fd, range.start, length, done),
       () => {},
     );
-    if (moved === 0 && refused.has(error)) return pump(file, range, to);
-    if (error === 0) to.end();
+    if (result === undefined || (result.moved === 0 && refused.has(result.error))) return pump(file, range, to);
+    if (result.error === 0) to.end();
     // The head is out: all that is left to say is that this is not the whole.
     else to.destroy();
-    return moved;
+    return result.moved;
   }
 
   function body(request: IncomingMessage, response: ServerResponse): Body {
@@ -88,51 +94,64 @@ export function nativeTransfers(native: Addon): Transfers {
     if (handle === undefined || request.headers["transfer-encoding"] !== undefined || length < smallestReceived) {
       return pieces;
     }
-    let left = length;
-    async function atHand(): Promise<Uint8Array[]> {
-      if (handle === undefined || request.complete) return drain(request);
-      handle.readStop();
-      // Nothing makes Node read on, whoever asks it to.
-      handle.readStart = () => 0;
-      // A piece that the parser is at right now reaches the request in this turn.
-      await turn();
-      const held = drain(request);
-      for (const piece of held) left -= piece.byteLength;
-      if (request.complete || request.destroyed) {
-        Reflect.deleteProperty(handle, "readStart");
-        if (handle.reading && !socket.destroyed) handle.readStart();
-      } else {
-        // The parser waits for bytes that it will not see: nothing can come after this request.
-        response.shouldKeepAlive = false;
+    const into = async (target: Target, signal: AbortSignal): Promise<boolean> => {
+      const readAgain = stopReading(handle);
+      let left = length;
+      try {
+        // A piece that the parser is at right now reaches the request in this turn.
+        await turn();
+        const held = drain(request);
+        await target.keep(held);
+        for (const piece of held) left -= piece.byteLength;
+      } catch (error) {
+        // Refused: Node reads the rest and drops it, so that the client gets to read why.
+        readAgain();
+        throw error;
       }
-      return held;
-    }
-    async function rest({ file, position, hash, moved }: Target, signal: AbortSignal): Promise<void> {
-      if (request.complete) return;
-      if (!(hash instanceof native.Sha256)) throw new TypeError("a hash of this addon is wanted");
-      const here = socket.destroyed ? undefined : handle;
-      if (here === undefined || request.destroyed) throw cut();
-      const wanted = left;
-      const arrival = { bytes: () => 0, ended: false };
-      const result = await run(
-        socket,
-        (done) => native.receive(here.fd, file.fd, position, wanted, hash, done),
-        (job) => {
-          arrival.bytes = () => native.progress(job);
-          arrivals.set(request, arrival);
-        },
-        signal,
-      );
-      arrival.bytes = () => result.moved;
-      arrival.ended = true;
-      moved(result.moved);
-      if (result.error === 0 && result.moved === wanted) return;
-      if (result.error === 0 || result.error === constants.errno.ECONNRESET) throw cut();
-      setTimeout(() => native.cancel(result.job), lingerMs).unref();
-      const code = getSystemErrorName(-result.error);
-      throw Object.assign(new Error(`${code}: the body cannot be written`), { code, errno: -result.error });
-    }
-    return { [Symbol.asyncIterator]: () => pieces[Symbol.asyncIterator](), direct: { length, atHand, rest } };
+      if (socket.destroyed || request.destroyed) throw cut();
+      if (left > 0 && !request.complete) {
+        // The parser waits for bytes that it will not see from here on: nothing can come after this request.
+        if (await receive(request, left, target, signal, () => (response.shouldKeepAlive = false))) return true;
+      }
+      readAgain();
+      return request.complete;
+    };
+    return { [Symbol.asyncIterator]: () => pieces[Symbol.asyncIterator](), direct: { length, into } };
+  }
+
+  async function receive(
+    request: IncomingMessage,
+    length: number,
+    target: Target,
+    signal: AbortSignal,
+    began: () => void,
+  ): Promise<boolean> {
+    const { socket } = request;
+    const { file, hash } = target;
+    const handle = handleOf(socket);
+    if (handle === undefined) throw cut();
+    if (!(hash instanceof native.Sha256)) throw new TypeError("a hash of this addon is wanted");
+    const arrival = { bytes: () => 0, ended: false };
+    const result = await run(
+      socket,
+      (done) => native.receive(handle.fd, file.fd, target.position(), length, hash, done),
+      (begun) => {
+        arrival.bytes = () => native.progress(begun);
+        arrivals.set(request, arrival);
+        began();
+      },
+      signal,
+    );
+    if (result === undefined) return false;
+    const { job, error, moved } = result;
+    arrival.bytes = () => moved;
+    arrival.ended = true;
+    target.moved(moved);
+    if (error === 0 && moved === length) return true;
+    if (error === 0 || error === ECONNRESET) throw cut();
+    setTimeout(() => native.cancel(job), lingerMs).unref();
+    const code = getSystemErrorName(-error);
+    throw Object.assign(new Error(`${code}: the body cannot be written`), { code, errno: -error });
   }
 
   return {
@@ -141,6 +160,16 @@ export function nativeTransfers(native: Addon): Transfers {
     send,
     body,
     close: () => clearInterval(keep),
+  };
+}
+
+/** Nothing makes Node read from it any more, whoever asks it to, until what is returned is called. */
+function stopReading(handle: Handle): () => void {
+  handle.readStop();
+  handle.readStart = () => 0;
+  return () => {
+    Reflect.deleteProperty(handle, "readStart");
+    if (handle.reading) handle.readStart();
   };
 }
 

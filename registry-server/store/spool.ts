@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fail } from "@kernlock/kernels/format";
 import type { Hash } from "../native/addon.ts";
-import type { Body } from "../transfers.ts";
+import type { Target } from "../transfers.ts";
 import type { Incoming, StoreLimits } from "./blobs.ts";
 import { algorithmOf, type ContentDigest } from "./digests.ts";
 
@@ -65,8 +65,26 @@ function incoming(
   const { hash } = at;
   let size = 0;
   let ended = false;
-  let direct = Promise.resolve();
+  let direct: Promise<unknown> = Promise.resolve();
   const stop = new AbortController();
+
+  // Hash, size and file move together, so that an upload that was cut can go on from `size`.
+  const keepParts = async (parts: readonly Uint8Array[]) => {
+    await writeAll(at.file, parts, size);
+    for (const part of parts) {
+      hash.update(part);
+      size += part.byteLength;
+    }
+  };
+  const target: Target = {
+    file: at.file,
+    hash,
+    position: () => size,
+    keep: keepParts,
+    moved: (bytes) => {
+      size += bytes;
+    },
+  };
 
   const abort = async () => {
     if (ended) return;
@@ -86,26 +104,18 @@ function incoming(
       const max = Math.min(limit, at.max);
       let held: Uint8Array[] = [];
       let heldBytes = 0;
-      // Hash, size and file move together, so that an upload that was cut can go on from `size`.
-      const write = async () => {
+      const write = () => {
         const parts = held;
         held = [];
         heldBytes = 0;
-        await writeAll(at.file, parts, size);
-        for (const part of parts) {
-          hash.update(part);
-          size += part.byteLength;
-        }
-      };
-      const takeDirect = async ({ atHand, rest }: NonNullable<Body["direct"]>) => {
-        held = await atHand();
-        await write();
-        const left = rest({ file: at.file, position: size, hash, moved: (bytes) => (size += bytes) }, stop.signal);
-        direct = left.catch(() => {});
-        await left;
+        return keepParts(parts);
       };
       try {
-        if (source.direct !== undefined && size + source.direct.length <= max) return await takeDirect(source.direct);
+        if (source.direct !== undefined && size + source.direct.length <= max) {
+          const whole = source.direct.into(target, stop.signal);
+          direct = whole.catch(() => {});
+          if (await whole) return;
+        }
         try {
           for await (const chunk of source) {
             if (size + heldBytes + chunk.byteLength > max) {

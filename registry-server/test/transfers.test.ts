@@ -117,7 +117,9 @@ describe.each(["native", "javascript"] as const)("%s", (transfers) => {
     expect(answer()).toMatch(/^HTTP\/1\.1 400 /);
     expect(answer()).toContain("KL_REGISTRY_UPLOAD_CUT");
     const arrived = await received(at, path);
-    expect(arrived).toBe(2_000_000);
+    // Node drops what nobody has taken yet of a request that it gives up.
+    if (transfers === "native") expect(arrived).toBe(2_000_000);
+    else expect(arrived).toBeLessThanOrEqual(2_000_000);
     await goesOn(at, path, arrived);
   });
 
@@ -231,7 +233,7 @@ describe.each(["native", "javascript"] as const)("%s", (transfers) => {
   });
 
   test("a body that comes slowly, but not too slowly, is not cut", async () => {
-    const at = await start({ bodyFloor: { bytesPerSecond: 1000, seconds: 1 } });
+    const at = await start({ bodyFloor: { bytesPerSecond: 100, seconds: 1 } });
     const { socket, answer, closed } = await dial(at);
     const some = bytes.subarray(0, 300_000);
     socket.write(head(at, postLine(some), some.length, "Connection: close\r\n"));
@@ -315,6 +317,23 @@ describe.each(["native", "javascript"] as const)("%s", (transfers) => {
     await vi.waitFor(async () => expect(await connections()).toBeLessThan(3), patience);
   });
 
+  test("a reader that stalls is let go", async () => {
+    const at = await start();
+    const large = Buffer.alloc(40 * MiB);
+    await putBlob(at, at.write, "acme/norm", large);
+    const { server } = at.registry.app;
+    server.timeout = 500;
+    const accepted = once(server, "connection");
+    const { socket, answer, closed } = await dial(at);
+    const [theirs] = (await accepted) as [Socket];
+    socket.pause();
+    socket.write(head(at, `GET ${blobPath(large)}`, 0));
+    if (!theirs.closed) await once(theirs, "close");
+    socket.resume();
+    await closed;
+    expect(answer().length).toBeLessThan(large.length);
+  });
+
   test("a blob that became shorter while it was sent cuts the connection", async () => {
     const at = await start();
     const large = Buffer.alloc(40 * MiB);
@@ -341,13 +360,16 @@ test("where the addon cannot be had, a registry goes the other way and says why,
   expect(found).toMatchObject({ kind: "native" });
 });
 
-test("where the system refuses to send a file, it goes through this process", async () => {
+test("where the system refuses, bytes go through this process", async () => {
   const refusing: Addon = {
     ...addon(),
     send(_socket, _file, _offset, _length, done) {
       // As a file system that cannot do it says.
       setImmediate(done, constants.errno.EINVAL, 0);
       return {} as Job;
+    },
+    receive() {
+      throw new Error("fcntl: Too many open files");
     },
     progress: () => 0,
     cancel() {},
@@ -356,14 +378,27 @@ test("where the system refuses to send a file, it goes through this process", as
   onTestFinished(() => transfers.close());
   const path = join(temporaryFolder(), "file");
   writeFileSync(path, bytes);
-  const server = createServer(async (_request, response) => {
+  const came: Uint8Array[] = [];
+  const server = createServer(async (request, response) => {
     const file = await open(path);
+    const body = transfers.body(request, response);
+    const target = {
+      file,
+      hash: transfers.createHash(),
+      position: () => 0,
+      keep: async (held: readonly Uint8Array[]) => void came.push(...held),
+      moved() {},
+    };
+    expect(await body.direct?.into(target, new AbortController().signal)).toBe(false);
+    for await (const piece of body) came.push(piece);
     response.writeHead(200, { "content-length": bytes.length });
     expect(await transfers.send(file, { start: 0, end: bytes.length - 1 }, response)).toBe(bytes.length);
     await file.close();
   }).listen(0, "127.0.0.1");
   onTestFinished(() => void server.close());
   await once(server, "listening");
-  const answer = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  const answer = await fetch(address, { method: "POST", body: new Uint8Array(bytes) });
+  expect(bytes.equals(Buffer.concat(came))).toBe(true);
   expect(bytes.equals(Buffer.from(await answer.arrayBuffer()))).toBe(true);
 });
