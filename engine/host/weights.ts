@@ -46,8 +46,11 @@ interface Loading {
   readonly ops: LoadedOps;
 }
 
-/** Readers: at most, where there are so many cores. A slot holds at least the largest thing that is prepared in one piece. */
-export const ring: Ring = { slots: 6, slotBytes: 24 << 20, readers: 16, partBytes: 2 << 20 };
+/**
+ * Readers: at most, where there are so many cores. A slot holds at least the largest thing that is prepared in one piece.
+ * All slots together should not be much more than a processor's cache: then copies are read from there.
+ */
+export const ring: Ring = { slots: 8, slotBytes: 12 << 20, readers: 16, partBytes: 2 << 20 };
 
 /**
  * Begins to place the weights of a model; `finish` of the result does the reading. A GPU's staging memory is taken now.

@@ -34,7 +34,8 @@ struct Progress {
   uint32_t window = 0;  // jobs that have slots at the same time
 
   std::mutex lock;
-  std::condition_variable changed;
+  // A job has been read, issued, or has given its slot back.
+  std::condition_variable read, issue, release;
   uint32_t issued = 0, freed = 0;  // jobs
   bool stopped = false;
   cuda::Result lost = cuda::success;
@@ -43,16 +44,16 @@ struct Progress {
 
   // Returns after how many milliseconds.
   template <class Condition>
-  double wait(std::unique_lock<std::mutex>& guard, const Condition& condition) {
+  double wait(std::unique_lock<std::mutex>& guard, std::condition_variable& change, const Condition& condition) {
     if (stopped || condition()) return 0;
     const auto begin = std::chrono::steady_clock::now();
-    changed.wait(guard, [&] { return stopped || condition(); });
+    change.wait(guard, [&] { return stopped || condition(); });
     return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   }
 
   void stop(const std::lock_guard<std::mutex>&) {
     stopped = true;
-    changed.notify_all();
+    for (std::condition_variable* one : {&read, &issue, &release}) one->notify_all();
   }
 };
 
@@ -92,7 +93,7 @@ void read(Progress& progress) {
     const Part& part = progress.parts[i];
     {
       std::unique_lock guard(progress.lock);
-      progress.idle += progress.wait(guard, [&] { return part.job < progress.freed + progress.window; });
+      progress.idle += progress.wait(guard, progress.release, [&] { return part.job < progress.freed + progress.window; });
       if (progress.stopped) return;
     }
     std::optional<UploadFailure> failure = read_part(part);
@@ -101,7 +102,7 @@ void read(Progress& progress) {
       if (!progress.failure) progress.failure = std::move(failure);
       return progress.stop(guard);
     }
-    if (--progress.left[part.job] == 0) progress.changed.notify_all();
+    if (--progress.left[part.job] == 0) progress.read.notify_one();
   }
 }
 
@@ -165,7 +166,7 @@ std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload
       for (uint32_t j = 0; j < jobs; ++j) {
         {
           std::unique_lock guard(progress.lock);
-          progress.wait(guard, [&] { return progress.issued > j; });
+          progress.wait(guard, progress.issue, [&] { return progress.issued > j; });
           if (progress.stopped) return;
         }
         const cuda::Result result = driver.event_wait(slots[j % slots.size()].free);
@@ -173,7 +174,7 @@ std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload
         progress.lost = result;
         if (result != cuda::success) return progress.stop(guard);
         progress.freed = j + 1;
-        progress.changed.notify_all();
+        progress.release.notify_all();
       }
     }));
   }
@@ -183,7 +184,7 @@ std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload
     Slot& slot = slots[j % slots.size()];
     {
       std::unique_lock guard(progress.lock);
-      times.files += progress.wait(guard, [&] { return progress.left[j] == 0; });
+      times.files += progress.wait(guard, progress.read, [&] { return progress.left[j] == 0; });
       if (progress.stopped) break;
     }
     const char* at = upload.slots[j % slots.size()];
@@ -207,7 +208,7 @@ std::optional<UploadFailure> run_upload(CudaDevice& device, const Upload& upload
     {
       const std::lock_guard guard(progress.lock);
       progress.issued = j + 1;
-      progress.changed.notify_all();
+      progress.issue.notify_one();
     }
     done(bytes);
   }

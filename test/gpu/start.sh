@@ -27,13 +27,13 @@ measure() {
   ' -- "${*:-as it is}" "$out/start-${name:-default}"-*.json
 }
 measure
-for readers in 4 8 12 16; do measure --readers "$readers"; done
+for readers in 4 8 12 24; do measure --readers "$readers"; done
 for part in 256 512 1024 4096; do measure --part-kib "$part"; done
 measure --slots 3 --slot-mib 48
-measure --slots 4 --slot-mib 16
-measure --slots 8 --slot-mib 16
-measure --slots 16 --slot-mib 8
+measure --slots 6 --slot-mib 24
+measure --slots 16 --slot-mib 24
 measure --slots 8 --slot-mib 8 --part-kib 512
-measure --slots 12 --slot-mib 24
+measure --slots 8 --slot-mib 4 --part-kib 512
+measure --slots 16 --slot-mib 2 --part-kib 256
 measure
 "$here/kernlock" bench start --model "$model" --device cuda
