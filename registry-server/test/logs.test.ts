@@ -22,6 +22,8 @@ test("logs are structured and never hold a token", async () => {
     spy.mockRestore();
   }
   const lines = text.trim().split("\n");
+  // Which way bytes go here.
+  expect(JSON.parse(lines[0]!)).toMatchObject({ transfers: "native" });
   expect(lines.length).toBeGreaterThan(5);
   for (const line of lines) expect(() => JSON.parse(line), line).not.toThrow();
   expect(text).toContain("KL_REGISTRY_TOKEN_SCOPE");
