@@ -1,4 +1,4 @@
-// harness FOLDER check|smoke|bench [decode|prefill|dense|quick|probe]: loads the CUDA variants from FOLDER and checks or times them.
+// harness FOLDER check|smoke|bench [decode|middle|prefill|dense|quick|probe]: loads the CUDA variants from FOLDER and checks or times them.
 #include <unistd.h>
 
 #include "bench.h"
@@ -60,7 +60,7 @@ static void check_all(Device& d, Libraries& l, uint64_t seed, bool smoke) {
 }
 
 int main(int argc, char** argv) {
-  if (argc < 3) return fprintf(stderr, "harness FOLDER check|smoke|bench [decode|prefill|dense|quick|probe]\n"), 2;
+  if (argc < 3) return fprintf(stderr, "harness FOLDER check|smoke|bench [decode|middle|prefill|dense|quick|probe]\n"), 2;
   const std::string folder = argv[1], what = argv[2], which = argc > 3 ? argv[3] : "decode";
   Device d;
   Libraries l;
@@ -83,6 +83,9 @@ int main(int argc, char** argv) {
       bench::one(d, l, model, 1, 1, 8192, false);
     } else if (which == "prefill") {
       for (uint32_t t : {512u, 2048u, 8192u}) bench::one(d, l, model, 1, t, t, false);
+    } else if (which == "middle") {
+      for (uint32_t b : {16u, 32u, 64u}) bench::one(d, l, model, b, b, 1024, false);
+      bench::one(d, l, model, 1, 2048, 2048, false);
     } else if (which == "dense") {
       for (uint32_t b : {8u, 64u}) bench::one(d, l, model, b, b, 1024, true);
       bench::one(d, l, model, 1, 2048, 2048, true);

@@ -51,6 +51,10 @@ __device__ __forceinline__ void store_stream(void* base, uint64_t i, float v, bo
     static_cast<uint16_t*>(base)[i] = to_bf16(v);
   }
 }
+__device__ __forceinline__ void unpack8(uint4 a, float (&v)[8]) {
+  v[0] = low(a.x), v[1] = high(a.x), v[2] = low(a.y), v[3] = high(a.y);
+  v[4] = low(a.z), v[5] = high(a.z), v[6] = low(a.w), v[7] = high(a.w);
+}
 // Eight values from a 16-byte boundary (32 for f32).
 __device__ __forceinline__ void load_stream8(const void* base, uint64_t i, bool f32, float (&v)[8]) {
   if (f32) {
@@ -58,9 +62,7 @@ __device__ __forceinline__ void load_stream8(const void* base, uint64_t i, bool 
     const float4 a = p[0], b = p[1];
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
   } else {
-    const uint4 a = *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(base) + i);
-    v[0] = low(a.x), v[1] = high(a.x), v[2] = low(a.y), v[3] = high(a.y);
-    v[4] = low(a.z), v[5] = high(a.z), v[6] = low(a.w), v[7] = high(a.w);
+    unpack8(*reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(base) + i), v);
   }
 }
 __device__ __forceinline__ void load_bf16x8(const uint16_t* p, float (&v)[8]) { load_stream8(p, 0, false, v); }

@@ -7,7 +7,6 @@ namespace kl {
 // Tokens sorted by expert: what the sort writes and all later passes read.
 struct Sorted {
   int32_t* place;      // [tokens, top_k]: row in sorted order; -1: not here
-  int32_t* source;     // [sorted row]: token
   int32_t* tiles;      // [tile, 3]: expert (local), first sorted row, rows
   int32_t* tile_count;
 };
@@ -23,15 +22,23 @@ struct PermuteParams {
   Sorted sorted;
   const uint16_t* x;
   uint16_t* to;  // [sorted row, hidden]
-  uint32_t pairs, top_k, hidden;
+  uint32_t top_k, hidden;
 };
+
+struct ArrangeParams {
+  SortParams sort;
+  const uint16_t* x;
+  uint16_t* to;  // [sorted row, hidden]
+  uint32_t hidden;
+};
+constexpr uint32_t arranging_threads = 384, arranged_pairs = 3 * arranging_threads;
 
 struct GroupedParams {
   TileMap weights, x;
   Sorted sorted;
   const uint16_t* bias;  // [local expert, rows]
   uint16_t* out;         // up: [sorted row, rows / 2]; down: [sorted row, rows]
-  uint32_t rows, depth, row_tiles, strips;
+  uint32_t rows, depth, strips, experts;
   float alpha, limit;
 };
 
@@ -47,6 +54,8 @@ struct CombineParams {
 constexpr uint32_t grouped_rows = 192;  // weight rows of a block: three warpgroups of 64
 // Three consuming warpgroups and one warp that feeds them, in a warpgroup of its own where registers are moved between them.
 constexpr uint32_t grouped_threads(uint32_t width) { return 3 * 128 + (width >= 64 ? 128 : 32); }
+// Blocks of a multiprocessor at once.
+constexpr uint32_t grouped_blocks(bool mxfp4, uint32_t width) { return width == 16 || (width == 32 && !mxfp4) ? 2 : 1; }
 constexpr uint32_t tile_bytes = 272;  // 8 rows by 64 columns of layout mxfp4.tiles
 
 // A stage of the ring holds 64 columns of bf16 weights, or 128 of mxfp4.tiles, and as many of the tokens' rows.

@@ -7,7 +7,7 @@ namespace kl {
 
 // Kernels by tile width (16, 32, 64, 128 tokens).
 struct GroupedKernels {
-  uint32_t sort, permute, up[4], down[4], combine;
+  uint32_t sort, permute, arrange, up[4], down[4], combine;
 };
 constexpr uint32_t grouped_widths[4] = {16, 32, 64, 128};
 
@@ -18,7 +18,7 @@ kl_status run_grouped(const Instance& i, const Launcher& launch, const Args& a, 
   const uint32_t pairs = a.tokens * a.top_k, local = a.expert_end - a.expert_begin;
   // The width follows the tokens an expert gets on average, with room for unevenness.
   const uint32_t average = ceil_div(pairs, a.experts);
-  const uint32_t choice = average <= 5 ? 0 : average <= 16 ? 1 : average <= 48 ? 2 : 3, width = grouped_widths[choice];
+  const uint32_t choice = average <= 9 ? 0 : average <= 16 ? 1 : average <= 48 ? 2 : 3, width = grouped_widths[choice];
   const uint32_t shared = grouped_shared_bytes(mxfp4, width, i.sm90a());
   const uint32_t most_tiles = pairs / width + (local < pairs ? local : pairs);
   Arena scratch(a.scratch, a.scratch_bytes);
@@ -26,35 +26,43 @@ kl_status run_grouped(const Instance& i, const Launcher& launch, const Args& a, 
   uint16_t* h = scratch.take<uint16_t>(uint64_t(pairs) * a.intermediate);
   Sorted sorted;
   sorted.place = scratch.take<int32_t>(uint64_t(pairs) * 4);
-  sorted.source = sorted.place + pairs;
-  sorted.tiles = sorted.source + pairs;  // up to 3 (pairs / 16 + pairs) words, or 3 experts more
+  sorted.tiles = sorted.place + pairs;  // 3 words each; where there may be more tiles than pairs, behind the count
   int32_t* extra = scratch.take<int32_t>(uint64_t(a.experts) * 4 + 16);
   sorted.tile_count = extra;
-  if (3 * most_tiles > 2 * pairs) sorted.tiles = extra + 16;
+  if (most_tiles > pairs) sorted.tiles = extra + 16;
   if (!scratch.fits()) return i.refuse(KL_WORKSPACE, "moe: scratch is too small.");
-  if (3 * most_tiles > 2 * pairs && 3 * most_tiles > 4 * a.experts) return i.refuse(KL_INVALID, "moe: a size is out of its limits.");
+  if (most_tiles > pairs && 3 * most_tiles > 4 * a.experts) return i.refuse(KL_INVALID, "moe: a size is out of its limits.");
 
   const SortParams sort = {sorted, a.row_seq, a.expert_ids, a.tokens, a.top_k, a.experts, a.expert_begin, a.expert_end, width, most_tiles};
-  if (kl_status s = launch(k.sort, {1}, 1024, 0, sort); s != KL_OK) return s;
-  const PermuteParams permute = {sorted, static_cast<const uint16_t*>(a.x), permuted, pairs, a.top_k, a.hidden};
-  if (kl_status s = launch(k.permute, {ceil_div(pairs, 4)}, 128, 0, permute); s != KL_OK) return s;
+  const uint16_t* x = static_cast<const uint16_t*>(a.x);
+  if (pairs <= arranged_pairs) {
+    if (kl_status s = launch(k.arrange, {a.tokens + 1}, arranging_threads, 0, ArrangeParams{sort, x, permuted, a.hidden}); s != KL_OK) return s;
+  } else {
+    if (kl_status s = launch(k.sort, {1}, 1024, 0, sort); s != KL_OK) return s;
+    if (kl_status s = launch(k.permute, {a.tokens}, 384, 0, PermuteParams{sorted, x, permuted, a.top_k, a.hidden}); s != KL_OK) return s;
+  }
 
   GroupedParams p = {};
-  p.sorted = sorted, p.alpha = a.alpha, p.limit = a.limit;
+  p.sorted = sorted, p.experts = local, p.alpha = a.alpha, p.limit = a.limit;
   p.rows = 2 * a.intermediate, p.depth = a.hidden, p.bias = a.up_bias, p.out = h;
-  p.row_tiles = p.depth / 64, p.strips = p.rows / 8;
+  p.strips = p.rows / 8;
   if (kl_status s = weights(p.weights, a.up_weight, local, p.rows, p.depth); s != KL_OK) return s;
   if (kl_status s = matrix_map(i, p.x, permuted, pairs, p.depth, width); s != KL_OK) return s;
-  if (kl_status s = launch(k.up[choice], {ceil_div(p.rows, grouped_rows), most_tiles}, grouped_threads(width), shared, p); s != KL_OK) return s;
+  // Wide tiles on sm_90a: no more blocks than run at once, each for several items. Elsewhere a block an item, which evens out better.
+  const auto blocks = [&] {
+    const uint32_t items = ceil_div(p.rows, grouped_rows) * most_tiles, at_once = i.device.multiprocessors * grouped_blocks(mxfp4, width);
+    return width >= 64 && i.sm90a() && at_once < items ? at_once : items;
+  };
+  if (kl_status s = launch(k.up[choice], {blocks()}, grouped_threads(width), shared, p); s != KL_OK) return s;
 
   p.rows = a.hidden, p.depth = a.intermediate, p.bias = a.down_bias, p.out = permuted;
-  p.row_tiles = p.depth / 64, p.strips = p.rows / 8;
+  p.strips = p.rows / 8;
   if (kl_status s = weights(p.weights, a.down_weight, local, p.rows, p.depth); s != KL_OK) return s;
   if (kl_status s = matrix_map(i, p.x, h, pairs, p.depth, width); s != KL_OK) return s;
-  if (kl_status s = launch(k.down[choice], {ceil_div(p.rows, grouped_rows), most_tiles}, grouped_threads(width), shared, p); s != KL_OK) return s;
+  if (kl_status s = launch(k.down[choice], {blocks()}, grouped_threads(width), shared, p); s != KL_OK) return s;
 
   const CombineParams combine = {sorted, a.row_seq, a.expert_weights, permuted, out, a.top_k, a.hidden, accumulate, a.stream_dtype == KL_F32};
-  return launch(k.combine, {a.tokens}, 192, 0, combine);
+  return launch(k.combine, {a.tokens}, 384, 0, combine);
 }
 
 template <class Args>

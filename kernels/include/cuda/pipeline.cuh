@@ -55,6 +55,10 @@ __device__ __forceinline__ void tma_load3(void* to, const TileMap* map, int x, i
       "l"(map), "r"(x), "r"(y), "r"(z), "r"(shared_address(barrier))
       : "memory");
 }
+// The same box, only as far as the second-level cache.
+__device__ __forceinline__ void tma_prefetch3(const TileMap* map, int x, int y, int z) {
+  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global.tile [%0, {%1, %2, %3}];" ::"l"(map), "r"(x), "r"(y), "r"(z) : "memory");
+}
 __device__ __forceinline__ void prefetch_map(const TileMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -136,6 +140,7 @@ __device__ __forceinline__ void tma_load3(void* to, const TileMap* map, int, int
     cp_async16(address + (i * m.pieces + piece) * 16, there ? from : m.address, there);
   }
 }
+__device__ __forceinline__ void tma_prefetch3(const TileMap*, int, int, int) {}
 __device__ __forceinline__ void prefetch_map(const TileMap*) {}
 __device__ __forceinline__ void async_proxy_fence() {}
 template <int N>

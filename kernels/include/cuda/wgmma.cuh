@@ -23,6 +23,10 @@ __device__ __forceinline__ void wgmma_settle(float (&d)[N]) {
 __device__ __forceinline__ uint64_t tile_descriptor(const void* tile) {
   return (uint64_t(shared_address(tile) & 0x3ffff) >> 4) | (uint64_t(1) << 16) | (uint64_t(64) << 32) | (uint64_t(1) << 62);
 }
+// The same, 16 columns further for each step. The upper half is a constant and stays one.
+__device__ __forceinline__ uint64_t columns_on(uint64_t descriptor, uint32_t steps) {
+  return (descriptor & 0xffffffff00000000) | uint32_t(uint32_t(descriptor) + 2 * steps);
+}
 
 template <int N>
 struct Wgmma;

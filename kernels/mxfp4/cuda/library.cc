@@ -9,15 +9,15 @@ using namespace kl;
 
 constexpr uint32_t block_shared = 224 * 1024;
 constexpr uint32_t direct_warps = 15, direct_tiles = 3, direct_tokens = 8, direct_most_strips = 4;
-enum Kernel : uint32_t { up_kernel, down_kernel, tiles_kernel, dequantize_kernel, sort_kernel, permute_kernel, up_16, up_32, up_64, up_128, down_16, down_32, down_64, down_128, combine_kernel };
+enum Kernel : uint32_t { up_kernel, down_kernel, tiles_kernel, dequantize_kernel, sort_kernel, permute_kernel, arrange_kernel, up_16, up_32, up_64, up_128, down_16, down_32, down_64, down_128, combine_kernel };
 constexpr KernelInfo kernels[] = {
     {"moe_direct_up", block_shared}, {"moe_direct_down", block_shared}, {"mxfp4_tiles", 0}, {"mxfp4_dequantize", 0},
-    {"moe_sort", 0}, {"moe_permute", 0},
+    {"moe_sort", 0}, {"moe_permute", 0}, {"moe_arrange", 0},
     {"moe_up_16", block_shared}, {"moe_up_32", block_shared}, {"moe_up_64", block_shared}, {"moe_up_128", block_shared},
     {"moe_down_16", block_shared}, {"moe_down_32", block_shared}, {"moe_down_64", block_shared}, {"moe_down_128", block_shared},
     {"moe_combine", 0},
 };
-constexpr GroupedKernels grouped = {sort_kernel, permute_kernel, {up_16, up_32, up_64, up_128}, {down_16, down_32, down_64, down_128}, combine_kernel};
+constexpr GroupedKernels grouped = {sort_kernel, permute_kernel, arrange_kernel, {up_16, up_32, up_64, up_128}, {down_16, down_32, down_64, down_128}, combine_kernel};
 
 template <class Args>
 kl_status run_moe(const Instance& i, const Launcher& launch, const Args& a, void* out, bool accumulate) {

@@ -11,21 +11,22 @@ extern "C" __global__ void __launch_bounds__(direct_threads, 1) moe_direct_down(
   direct_down(p);
 }
 
-#define GROUPED(width, blocks)                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(grouped_threads(width), blocks) moe_up_##width(const __grid_constant__ GroupedParams p) { \
+#define GROUPED(width)                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(grouped_threads(width), grouped_blocks(true, width)) moe_up_##width(const __grid_constant__ GroupedParams p) { \
     grouped_product<width, true, true>(p);                                                                                     \
   }                                                                                                                            \
-  extern "C" __global__ void __launch_bounds__(grouped_threads(width), blocks) moe_down_##width(const __grid_constant__ GroupedParams p) { \
+  extern "C" __global__ void __launch_bounds__(grouped_threads(width), grouped_blocks(true, width)) moe_down_##width(const __grid_constant__ GroupedParams p) { \
     grouped_product<width, true, false>(p);                                                                                    \
   }
-GROUPED(16, 2)
-GROUPED(32, 1)
-GROUPED(64, 1)
-GROUPED(128, 1)
+GROUPED(16)
+GROUPED(32)
+GROUPED(64)
+GROUPED(128)
 
 extern "C" __global__ void __launch_bounds__(1024) moe_sort(const __grid_constant__ SortParams p) { sort_pairs(p); }
-extern "C" __global__ void __launch_bounds__(128) moe_permute(const __grid_constant__ PermuteParams p) { permute_rows(p); }
-extern "C" __global__ void __launch_bounds__(192) moe_combine(const __grid_constant__ CombineParams p) { combine_rows(p); }
+extern "C" __global__ void __launch_bounds__(arranging_threads) moe_arrange(const __grid_constant__ ArrangeParams p) { arrange_pairs(p); }
+extern "C" __global__ void __launch_bounds__(384) moe_permute(const __grid_constant__ PermuteParams p) { permute_rows(p); }
+extern "C" __global__ void __launch_bounds__(384) moe_combine(const __grid_constant__ CombineParams p) { combine_rows(p); }
 
 extern "C" __global__ void __launch_bounds__(256) mxfp4_tiles(const __grid_constant__ TilesParams p) {
   pdl_launch();
