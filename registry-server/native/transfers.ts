@@ -104,7 +104,7 @@ export function nativeTransfers(native: Addon): Transfers {
         await target.keep(held);
         for (const piece of held) left -= piece.byteLength;
       } catch (error) {
-        // Refused: Node reads the rest and drops it, so that the client gets to read why.
+        // Refused: what else comes is Node's.
         readAgain();
         throw error;
       }

@@ -116,6 +116,10 @@ export function uploadRoutes(app: FastifyInstance, context: Context, uploads: Up
     const limit = may(request.principal, "publish", session.repository) ? undefined : maxAttestationBytes;
     try {
       await session.incoming.append(context.transfers.body(request.raw, reply.raw), limit);
+    } catch (error) {
+      // What is still coming is dropped: who goes on sending would not get to read why nobody takes it.
+      request.raw.resume();
+      throw error;
     } finally {
       context.metrics.count("kernlock_upload_bytes_total", {}, session.incoming.size - before);
     }
