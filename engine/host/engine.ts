@@ -82,7 +82,7 @@ export async function startHostEngine(
   };
   // Staging memory is taken before the reservation, which holds what stays.
   const placing = openPlacing({ model, plan, device, ops, loading, pinned: prepared?.pinned });
-  if (prepared === null) mark("staging memory");
+  mark(prepared === null ? "staging memory" : "staging memory of the device");
   if (loading.reserve) device.reserve(plan.memory.total + roundingRoom(model));
   mark("reservation");
   const [weights, language, opened] = await Promise.all([
