@@ -107,5 +107,10 @@ describe.skipIf(!canUseNamespace())("an engine with the fake driver (needs root 
     expect(run("no-context", "early")).toEqual(wanted);
     expect(run("memory", "early")).toMatchObject({ code: "KL_PLAN_MEMORY", hostsLeft: 0 });
     expect(run("exhausted", "early")).toMatchObject({ code: "KL_MEMORY_ALLOCATE", hostsLeft: 0 });
+    expect(run("no-device", "early")).toMatchObject({
+      code: expect.stringMatching(/^KL_PLAN/),
+      hostsLeft: 0,
+      opened: 0,
+    });
   }, 300_000);
 });

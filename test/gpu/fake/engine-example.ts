@@ -52,11 +52,15 @@ function setState(word: number, value: number): void {
   bytes.writeBigUInt64LE(BigInt(value));
   writeSync(file, bytes, 0, 8, 8 * word);
 }
+function stateAt(word: number): number {
+  return Number(readFileSync("/run/opengl-driver/lib/state").readBigUInt64LE(8 * word));
+}
 const rest = 3 * words;
 const [total, faultKernel] = [rest, rest + 9];
 
 async function start(model: Model, options: Partial<EngineOptions> = {}) {
-  const machine = readMachineFacts();
+  const { cuda, ...rest } = readMachineFacts();
+  const machine = what === "no-device" ? rest : { ...rest, ...(cuda === undefined ? {} : { cuda }) };
   const request = defaultRequest({ device: "cuda", maxContext: 256, maxSequences: 4 });
   early?.prepare(machine);
   return startEngine({
@@ -127,5 +131,7 @@ try {
 } catch (error) {
   if (!(error instanceof KernlockError)) throw error;
   await early?.[Symbol.asyncDispose]();
-  console.log(JSON.stringify({ ...error.toJSON(), hostsLeft: hostsLeft() }));
+  console.log(
+    JSON.stringify({ ...error.toJSON(), hostsLeft: hostsLeft(), opened: stateAt(functions.indexOf("cuInit")) }),
+  );
 }
