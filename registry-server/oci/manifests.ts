@@ -10,7 +10,7 @@ import { storeManifest } from "../publish/store-manifest.ts";
 import { findVersion } from "../review/states.ts";
 import { algorithmOf, contentDigest, isContentDigest } from "../store/digests.ts";
 import type { ManifestRow } from "../store/records.ts";
-import { createGate, createTurns } from "../store/turns.ts";
+import { createTurns } from "../store/turns.ts";
 import { requireDeletion } from "./blobs.ts";
 import { digestParameter, isUnchanged, quarantined, repositoryOf } from "./names.ts";
 
@@ -24,7 +24,6 @@ export const manifestRoute = "/v2/:namespace/:name/manifests/:reference";
 const maxManifestBytes = 4 << 20;
 const tagPattern = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 const maxTagsAtOnce = 50;
-const maxJudgedAtOnce = 8;
 
 export interface ManifestAnswer {
   /** 304: the client has it already. */
@@ -88,8 +87,6 @@ export function manifestRoutes(
   const { records } = context;
   // Evidence that arrives while a version is judged waits for its end. Versions are judged side by side.
   const turns = createTurns();
-  // Each holds its package in memory.
-  const judging = createGate(maxJudgedAtOnce);
 
   app.route<{ Params: ManifestParams }>({
     method: ["GET", "HEAD"],
@@ -144,7 +141,7 @@ export function manifestRoutes(
       const row =
         tags.length === 0
           ? await turns.alone(repository, put)
-          : await turns.together(repository, () => turns.alone(`${repository}@${digest}`, () => judging(put)));
+          : await turns.together(repository, () => turns.alone(`${repository}@${digest}`, put));
       return reply
         .code(201)
         .headers({

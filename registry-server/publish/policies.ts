@@ -48,7 +48,7 @@ export async function readJudges(
     });
   }
   const { exceptions, approvals: bundles } = await signedDocuments(records, namespace);
-  const policy = parsePolicy(owner.policy);
+  const policy = parsedPolicy(owner.policy);
   checkApproval({ policy, bundles, judge: policy, now: now() });
   if (operator !== undefined) checkApproval({ policy, bundles, judge: operator.policy, now: now() });
   const own = await withFeeds(records, policy, namespace, exceptions);
@@ -58,6 +58,22 @@ export async function readJudges(
   const further = await readExceptions(operator.folder);
   const above = await withFeeds(records, operator.policy, operatorNamespace, [...exceptions, ...further]);
   return { policy: narrow(own, above), review, stamp };
+}
+
+const mostParsed = 32;
+const parsed = new Map<string, Policy>();
+
+/**
+ * Policies seldom change, and reading one costs as much as judging by it. Plain data that nobody changes; by the whole
+ * text, so that no other policy can be taken for it.
+ */
+export function parsedPolicy(text: string): Policy {
+  const policy = parsed.get(text) ?? parsePolicy(text);
+  // Those that were used last stay.
+  parsed.delete(text);
+  parsed.set(text, policy);
+  if (parsed.size > mostParsed) parsed.delete(parsed.keys().next().value!);
+  return policy;
 }
 
 async function withFeeds(

@@ -21,12 +21,21 @@ import {
   parseKernelIndex,
   parseVariantManifest,
 } from "@kernlock/kernels/oci";
-import { auditBases, type Evidence, judge, type Policy, type Verdict } from "@kernlock/policies/trust";
+import {
+  auditBases,
+  auditType,
+  describeBundle,
+  type Evidence,
+  judge,
+  type Policy,
+  type Verdict,
+} from "@kernlock/policies/trust";
 import semver from "semver";
 import type { Context } from "../context.ts";
 import { coolDown } from "../mirror/cool-down.ts";
 import type { ContentDigest } from "../store/digests.ts";
 import type { Decision, ManifestRow, ReviewRow } from "../store/records.ts";
+import { createGate } from "../store/turns.ts";
 import { type BinaryFacts, binaryFacts, renderVersion, type VersionDocument } from "./documents.ts";
 import { readOperatorFiles } from "./feeds.ts";
 import { kernelFacts } from "./kernel-facts.ts";
@@ -67,6 +76,13 @@ interface ReadVariant extends PublishedVariant {
   readonly inspected: number;
 }
 
+interface ReadPackage {
+  readonly index: KernelIndex;
+  readonly digest: Digest;
+  readonly variants: readonly ReadVariant[];
+  readonly card: string;
+}
+
 export interface Publisher {
   /** "same" when this version stands with these bytes already. Throws what refused it. */
   publish(request: PublishRequest): Promise<"published" | "same" | "staged">;
@@ -81,11 +97,14 @@ const maxConfigBytes = 1 << 20;
 const maxCardBytes = 1 << 20;
 /** Manifests of this and of earlier versions on which bundles are looked for. */
 const maxSubjects = 512;
+const maxJudgedAtOnce = 8;
 /** How often a publish is judged anew because its policy or evidence changed meanwhile. */
 const maxJudgements = 5;
 
 export function createPublisher(context: Context): Publisher {
   const { records } = context;
+  // Each holds its package in memory.
+  const judging = createGate(maxJudgedAtOnce);
   return {
     async publish(request) {
       const { repository, version, index: row } = request;
@@ -93,23 +112,14 @@ export function createPublisher(context: Context): Publisher {
       if (settled !== undefined) return settled;
 
       const index = readIndex(request);
-      const digest = digestOf(row.bytes);
-      const variants: ReadVariant[] = [];
-      for (const entry of index.variants) variants.push(await readVariant(request, index, entry, variants));
-      const subjects = [digest, ...variants.map((v) => v.manifest)];
-      const card = await readCard(variants);
+      let read: ReadPackage | undefined;
       for (let judgement = 1; judgement <= maxJudgements; judgement++) {
-        await readOperatorFiles(context);
-        const { stamp, ...judges } = await readJudges(context, request.namespace);
-        const policy = coolDown(judges.policy, request.mirrored?.minimumAgeDays ?? 0);
-        const own = await readEvidence(repository, subjects);
-        const evidence = [...own.evidence, ...(await readBases(repository, subjects, own.evidence, policy))];
-        const verdict = decide(policy, index, digest, variants, evidence);
-
-        const publishedAt = context.now().toISOString();
-        const before = await lowerVersion(repository, version);
-        const rendered = renderVersion({ request, index, variants, verdict, publishedAt, card, before });
-        const content = [...new Set([row.digest, ...variants.flatMap((v) => v.reached), ...own.reached])];
+        // Whoever waits for the disk afterwards holds no package any more.
+        const judged = await judging(async () => {
+          read ??= await readPackage(request, index);
+          return judgePackage(request, read);
+        });
+        const { stamp, judges, subjects, bundles, verdict, rendered, publishedAt, content } = judged;
         // The namespace may have begun to ask for reviews since the request came.
         const asks = request.review === "ask" || (request.review === undefined && judges.review === "required");
         if (asks) return stage(request, rendered, content, publishedAt);
@@ -129,7 +139,7 @@ export function createPublisher(context: Context): Publisher {
             kernel: rendered.kernel,
             ...(request.review === undefined ? {} : { approval: request.review }),
             judged: {
-              ...{ namespace: request.namespace, stamp, subjects, bundles: own.referrers },
+              ...{ namespace: request.namespace, stamp, subjects, bundles },
               ...(request.actor === `token:${request.tokenId}` ? { token: request.tokenId } : {}),
             },
           },
@@ -165,6 +175,28 @@ export function createPublisher(context: Context): Publisher {
       });
     },
   };
+
+  async function readPackage(request: PublishRequest, index: KernelIndex): Promise<ReadPackage> {
+    const variants: ReadVariant[] = [];
+    for (const entry of index.variants) variants.push(await readVariant(request, index, entry, variants));
+    return { index, digest: digestOf(request.index.bytes), variants, card: await readCard(variants) };
+  }
+
+  async function judgePackage(request: PublishRequest, { index, digest, variants, card }: ReadPackage) {
+    const { repository, version, index: row } = request;
+    await readOperatorFiles(context);
+    const { stamp, ...judges } = await readJudges(context, request.namespace);
+    const policy = coolDown(judges.policy, request.mirrored?.minimumAgeDays ?? 0);
+    const subjects = [digest, ...variants.map((v) => v.manifest)];
+    const own = await readEvidence(repository, subjects);
+    const evidence = [...own.evidence, ...(await readBases(repository, subjects, own.evidence, policy))];
+    const verdict = decide(policy, index, digest, variants, evidence);
+    const publishedAt = context.now().toISOString();
+    const before = await lowerVersion(repository, version);
+    const rendered = renderVersion({ request, index, variants, verdict, publishedAt, card, before });
+    const content = [...new Set([row.digest, ...variants.flatMap((v) => v.reached), ...own.reached])];
+    return { stamp, judges, subjects, bundles: own.referrers, verdict, rendered, publishedAt, content };
+  }
 
   async function stage(
     request: PublishRequest,
@@ -249,7 +281,7 @@ export function createPublisher(context: Context): Publisher {
     }
     const manifest = parseVariantManifest(row.bytes);
     await requireBlobs(context, repository, [manifest.config, ...manifest.files]);
-    const variant = parseVariant(await readChecked(manifest.config.digest, maxConfigBytes));
+    const variant = parseVariant(await readChecked(manifest.config, maxConfigBytes));
     checkVariantManifest(manifest, variant, { name: index.name, version: index.version, variant: entry.variant });
     const binaries: BinaryFacts[] = [];
     let inspected = earlier.reduce((sum, { inspected: bytes }) => sum + bytes, 0);
@@ -268,7 +300,7 @@ export function createPublisher(context: Context): Publisher {
           details: { limit: maxInspectedBytes },
         });
       }
-      const bytes = await readChecked(file.digest, maxPayloadBytes);
+      const bytes = await readChecked(file, maxPayloadBytes);
       const elf = file.kind === "shared-object" ? inspectElf(bytes) : undefined;
       if (elf !== undefined) {
         checkSharedObject(elf, {
@@ -302,7 +334,7 @@ export function createPublisher(context: Context): Publisher {
     for (const subject of subjects) {
       for (const row of await records.bundlesOn(repository, subject, maxBundles + 1)) {
         const { bundle } = parseBundleManifest(row.bytes);
-        evidence.push({ subject, bundle: await readChecked(bundle.digest, maxBundleBytes) });
+        evidence.push({ subject, bundle: await readChecked(bundle, maxBundleBytes) });
         referrers.push(row.digest);
         // Also the config of every bundle's manifest.
         reached.push(row.digest, bundle.digest, emptyConfigBlob.digest);
@@ -326,8 +358,9 @@ export function createPublisher(context: Context): Publisher {
   ): Promise<Evidence[]> {
     const asked = new Set<Digest>(subjects);
     const bases: Evidence[] = [];
+    const audits = own.filter(mayAudit);
     for (;;) {
-      const wanted = auditBases({ policy, evidence: [...own, ...bases], now: context.now() }).filter(
+      const wanted = auditBases({ policy, evidence: audits, now: context.now() }).filter(
         (digest) => !asked.has(digest),
       );
       if (wanted.length === 0) return bases;
@@ -343,7 +376,9 @@ export function createPublisher(context: Context): Publisher {
         for (const row of await records.bundlesOn(repository, digest, maxBundles)) {
           if (row.visible !== 1) continue;
           const { bundle } = parseBundleManifest(row.bytes);
-          bases.push({ subject: digest, bundle: await readChecked(bundle.digest, maxBundleBytes) });
+          const item = { subject: digest, bundle: await readChecked(bundle, maxBundleBytes) };
+          bases.push(item);
+          if (mayAudit(item)) audits.push(item);
         }
       }
     }
@@ -378,16 +413,15 @@ export function createPublisher(context: Context): Publisher {
     for (const { variant } of variants) {
       const file = variant.files.find((f) => f.kind === "card");
       if (file !== undefined && file.size <= maxCardBytes) {
-        return (await readChecked(file.digest, maxCardBytes)).toString("utf8");
+        return (await readChecked(file, maxCardBytes)).toString("utf8");
       }
     }
     return "";
   }
 
-  /** A blob's bytes, hashed again: the judgement must be about what will be served. */
-  async function readChecked(digest: Digest, most: number): Promise<Buffer> {
-    const size = await context.blobs.size(digest);
-    if (size !== undefined && size > most) {
+  /** A blob's bytes, hashed again: the judgement must be about what will be served. Its size was checked when it was named. */
+  async function readChecked({ digest, size }: { digest: Digest; size: number }, most: number): Promise<Buffer> {
+    if (size > most) {
       fail("KL_REGISTRY_BLOB_TOO_LARGE", `The blob ${digest} has more than the ${most} bytes that it may have here.`, {
         remedy: "Publish smaller documents; docs/registry-api.md says how large each may be.",
         details: { digest, limit: most },
@@ -403,6 +437,9 @@ export function createPublisher(context: Context): Publisher {
     return bytes;
   }
 }
+
+/** Nothing else leads to other manifests, and to look at every signature for that would cost as much as to judge by it. */
+const mayAudit = ({ bundle }: Evidence) => (describeBundle(bundle)?.predicateType ?? auditType) === auditType;
 
 /** Whoever looked at a version and said no must not find other bytes under its name later. */
 function rejectedBefore({ repository, version, reason }: ReviewRow): never {

@@ -109,6 +109,11 @@ export async function storeManifest(context: Context, put: ManifestPut): Promise
     bytes: put.bytes,
     visible: put.owner.kind === "artifacts" || (attests && aboutPublished) ? 1 : 0,
   };
+  if (row.visible === 0 && subject === null && blobs.length === 0) {
+    // Whoever tags an index has put it before, and nothing of it would change.
+    const here = await records.manifest(repository, digest);
+    if (here !== undefined) return { row: here, added: false };
+  }
   const at = context.now().toISOString();
   const { actor } = put;
   const entry = { at, actor, action: "bundle.attach", subject: `${repository}@${subject}`, details: { digest } };
