@@ -13,6 +13,8 @@ __device__ __forceinline__ void wgmma_settle(float (&)[N]) {}
 
 // The address in units of 16 bytes, so that offsets are those of a descriptor.
 __device__ __forceinline__ uint64_t tile_descriptor(const void* tile) { return shared_address(tile) >> 4; }
+// The same, 16 columns further for each step.
+__device__ __forceinline__ uint64_t columns_on(uint64_t descriptor, uint32_t steps) { return descriptor + 2 * steps; }
 
 // The byte of an unswizzled address: the row (bits 7 to 9) moves the piece (bits 4 to 6).
 __device__ __forceinline__ uint32_t swizzled_address(uint32_t address) { return address ^ (address >> 3 & 0x70); }
