@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { fail } from "@kernlock/kernels/format";
 import type { Conversion, Plan, PlannedOp } from "@kernlock/policies/compatibility";
 import type { Confinement } from "../confine/index.ts";
-import type { Driver, Finished, WireRequest } from "./protocol.ts";
+import type { Driver, Finished, Routing, WireRequest } from "./protocol.ts";
 import type { GenerateRequest, GenerateResult, RunRecordEntry, Sampling } from "./types.ts";
 
 /** @throws KL_ENGINE_REQUEST */
@@ -22,7 +22,7 @@ export function toWire(request: GenerateRequest): WireRequest {
     sampling: samplingToWire(sampling ?? { kind: "model" }),
     seed: seedOf(seed).toString(),
     logits: logits ?? false,
-    routing: routing ?? null,
+    routing: routing === undefined ? null : routingToWire(routing),
   };
 }
 
@@ -39,6 +39,11 @@ function samplingToWire(sampling: Sampling): WireRequest["sampling"] {
         topK: optional("topK", sampling.topK, 0, 2 ** 31 - 1, true),
       };
   }
+}
+
+function routingToWire({ kind, name }: Routing): Routing {
+  if ((kind === "keep" || kind === "follow") && typeof name === "string") return { kind, name };
+  return fail("KL_ENGINE_REQUEST", `routing has the kind "${kind}"; it has to be keep or follow, with a name.`);
 }
 
 function within(name: string, value: number, min: number, max: number, whole: boolean): number {

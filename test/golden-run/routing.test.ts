@@ -60,6 +60,8 @@ test("followed by the same tokens, nothing changes; by others, they go where the
 
 test("what was never kept, or not so far, is refused, and the engine goes on", async () => {
   await using engine = await start();
+  const wrong = { routing: { kind: "obey", name: "nobody" } } as unknown as Partial<GenerateRequest>;
+  await expect(engine.generate(ask(prompt(1), 0, wrong))).rejects.toMatchObject({ code: "KL_ENGINE_REQUEST" });
   const follow = { routing: { kind: "follow", name: "nobody" } } as const;
   await expect(engine.generate(ask(prompt(1), 0, follow))).rejects.toMatchObject({ code: "KL_ENGINE_ROUTING" });
   await engine.generate(ask(prompt(1), 2, { routing: { kind: "keep", name: "nobody" } }));
